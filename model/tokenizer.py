@@ -24,8 +24,7 @@ _EOS_NAMES = (EOS, "</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_en
 _BOS_NAMES = (BOS, "<s>", "<bos>", "<|endoftext|>", "<|begin_of_text|>", "[CLS]")
 
 # Digits one by one (so sums line up), Chinese runs, then words with their leading space, marks one by one.
-_SPLIT = r"\p{N}| ?[\p{L}\p{M}--\p{Han}]+|\p{Han}+| ?[^\s\p{L}\p{N}\p{M}]|\s+(?!\S)|\s+".replace(
-    r"[\p{L}\p{M}--\p{Han}]", r"[[\p{L}\p{M}]&&[^\p{Han}]]")
+_SPLIT = r"\p{N}| ?[[\p{L}\p{M}]&&[^\p{Han}]]+|\p{Han}+| ?[^\s\p{L}\p{N}\p{M}]|\s+(?!\S)|\s+"
 _HAN = re.compile(r"[\u4e00-\u9fff]+")
 _LONGEST_WORD = 4
 
@@ -186,34 +185,43 @@ def _partial_label(blob: bytes, start: int, owner: dict[int, tuple[str, int, int
 # --- training -----------------------------------------------------------------------------------------------------
 
 
-def _known_words() -> set[str]:
-    """Chinese words of two to four characters: the dictionary's, and the names of things in our own corpus."""
+def _words(found: Iterable[str]) -> set[str]:
+    return {word for word in found if 2 <= len(word) <= _LONGEST_WORD and _HAN.fullmatch(word)}
+
+
+def _dictionary() -> set[str]:
     from .corpus import real_documents
-    from .corpus.lexicon import own_words
 
-    found = {doc.text.split("：")[0] for split in ("train", "heldout") for doc in real_documents(split, ["cedict"])}
-    return {word for word in found | own_words() if 2 <= len(word) <= _LONGEST_WORD and _HAN.fullmatch(word)}
+    splits = ("train", "heldout")
+    return _words(doc.text.split("：")[0] for split in splits for doc in real_documents(split, ["cedict"]))
 
 
-def segment(run: str, known: set[str]) -> Iterator[str]:
-    """Cut a run of Chinese characters into words: the longest known one first."""
+def segment(run: str, own: set[str], dictionary: set[str]) -> Iterator[str]:
+    """Cut a run of Chinese characters into words: the longest first, but none that cuts one of our own in two."""
     at = 0
     while at < len(run):
         for length in range(min(_LONGEST_WORD, len(run) - at), 0, -1):
-            if length == 1 or run[at : at + length] in known:
-                yield run[at : at + length]
-                at += length
+            word, end = run[at : at + length], at + length
+            if length == 1 or word in own or (word in dictionary and not _cuts(run, at, end, own)):
+                yield word
+                at = end
                 break
 
 
-def _training_pieces(texts: Iterable[str], known: set[str]) -> Iterator[str]:
+def _cuts(run: str, start: int, end: int, own: set[str]) -> bool:
+    """Whether one of our own words begins inside [start, end) and goes on behind it: 去火|锅店."""
+    return any(run[first:last] in own
+               for first in range(start + 1, end) for last in range(end + 1, first + _LONGEST_WORD + 1))
+
+
+def _training_pieces(texts: Iterable[str], own: set[str], dictionary: set[str]) -> Iterator[str]:
     """Texts cut at word boundaries, so that no merge can glue two Chinese words of a template together."""
     for text in texts:
         end = 0
         for match in _HAN.finditer(text):
             if match.start() > end:
                 yield text[end : match.start()]
-            yield from segment(match.group(), known)
+            yield from segment(match.group(), own, dictionary)
             end = match.end()
         if end < len(text):
             yield text[end:]
@@ -222,6 +230,7 @@ def _training_pieces(texts: Iterable[str], known: set[str]) -> Iterator[str]:
 def train(documents: int = 120_000, seed: int = 61) -> tokenizers.Tokenizer:
     """Learn the merges from the same mixture the model is trained on."""
     from .corpus import mixture
+    from .corpus.lexicon import own_words
 
     inner = tokenizers.Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.Sequence([
@@ -232,7 +241,7 @@ def train(documents: int = 120_000, seed: int = 61) -> tokenizers.Tokenizer:
     trainer = trainers.BpeTrainer(vocab_size=VOCAB_SIZE, special_tokens=[BOS, EOS], show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     texts = (doc.text for doc in islice(mixture(seed), documents))
-    inner.train_from_iterator(_training_pieces(texts, _known_words()), trainer)
+    inner.train_from_iterator(_training_pieces(texts, _words(own_words()), _dictionary()), trainer)
     inner.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, inner.token_to_id(BOS))])
     return inner

@@ -23,26 +23,21 @@ SUBJECTS: list[str] = list(dict.fromkeys(family.subject for family in FAMILIES))
 EXAMPLES: dict[str, list[str]] = json.loads((Path(ASSETS).parent / "examples.json").read_text("utf-8"))
 
 # UTF-8 bytes to a token, measured with the shipped tokenizer; only used to keep the shares of the mixture.
-_BYTES_PER_TOKEN = {"own": 4.3, "wordnet": 3.4, "cedict": 3.3, "poems": 2.4, "python": 3.5}
+_BYTES_PER_TOKEN = {"own": 3.7, "wordnet": 2.9, "cedict": 2.5, "poems": 2.0, "python": 2.9}
 
 
 def _own(family: Family, rng: random.Random, split: str) -> Document:
     while True:
         text = family.text(rng)
-        held = not family.closed and is_heldout(text)
-        if held == (split == "heldout"):
+        if is_heldout(text) == (split == "heldout"):
             return Document(text, family.subject, family.language, "own")
-
-
-def _families(split: str) -> list[Family]:
-    return [family for family in FAMILIES if split == "train" or not family.closed]
 
 
 def own_documents(count: int, seed: int, split: str = "train") -> Iterator[Document]:
     """``count`` texts of the project's own, subjects and languages mixed; the same ones for the same seed."""
-    rng, families = random.Random(seed), _families(split)
+    rng = random.Random(seed)
     for _ in range(count):
-        yield _own(families[int(rng.random() * len(families))], rng, split)
+        yield _own(FAMILIES[int(rng.random() * len(FAMILIES))], rng, split)
 
 
 def _epochs(rng: random.Random) -> Iterator[Document]:
@@ -54,12 +49,12 @@ def _epochs(rng: random.Random) -> Iterator[Document]:
 
 def mixture(seed: int, own_share: float = 0.6) -> Iterator[Document]:
     """Training documents without end: ``own_share`` of the tokens fresh ones of our own, the rest real ones."""
-    rng, families = random.Random(seed), _families("train")
+    rng = random.Random(seed)
     real = _epochs(random.Random(seed + 1)) if own_share < 1 else iter(())
     balance = 0.0  # how many tokens real texts are behind their share
     while True:
         if balance <= 0 or own_share >= 1:
-            doc = _own(families[int(rng.random() * len(families))], rng, "train")
+            doc = _own(FAMILIES[int(rng.random() * len(FAMILIES))], rng, "train")
             balance += len(doc.text.encode()) / _BYTES_PER_TOKEN["own"] * (1 - own_share)
         else:
             doc = next(real)
@@ -70,7 +65,7 @@ def mixture(seed: int, own_share: float = 0.6) -> Iterator[Document]:
 def heldout(n_per_subject: int, seed: int = 58) -> list[Document]:
     """The fixed test: n different unseen texts of each own subject in each language, and of each real source."""
     documents: list[Document] = []
-    for number, family in enumerate(_families("heldout")):
+    for number, family in enumerate(FAMILIES):
         rng, texts = random.Random(seed * 1000 + number), {}
         for _ in range(50 * n_per_subject):  # a small family may hold out fewer than asked for
             doc = _own(family, rng, "heldout")

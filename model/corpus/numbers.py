@@ -1,5 +1,7 @@
 """Small sums and the calendar: every answer is worked out, none is typed."""
 
+# ruff: noqa: E501  (a template is one line, however long)
+
 from .everyday import NAME_EN, NAME_ZH
 from .templates import Family, Table, rows
 
@@ -42,6 +44,9 @@ def _times(a: int, b: int) -> int:
 
 PLUS_ZH, PLUS_EN = (_table(_pairs(1, 9), _plus, word) for word in (chinese_number, english_number))
 TIMES_ZH, TIMES_EN = (_table(_pairs(2, 9), _times, word) for word in (chinese_number, english_number))
+# pairs of two different numbers: "3 plus 3 is 6, and 3 plus 3 is 6 too" says nothing
+SWAP_ZH, SWAP_EN = (Table([r for r in t.rows if r[0] != r[1]], flat=True) for t in (PLUS_ZH, PLUS_EN))
+SWAP_TIMES_ZH, SWAP_TIMES_EN = (Table([r for r in t.rows if r[0] != r[1]], flat=True) for t in (TIMES_ZH, TIMES_EN))
 
 # thing / measure word
 THING_ZH = rows("""
@@ -54,21 +59,21 @@ THING_ZH = rows("""
 """)
 THING_EN = rows("apples\npencils\nsweets\nbooks\neggs\nflowers")
 SUMS_ZH = Family("sums", "zh", """
-    {p}加{p.1}等于{p.2}，{p.1}加{p}也等于{p.2}。{p.2}减{p.1}等于{p}，{p.2}减{p}等于{p.1}。[{name}都算对了。|老师说：“{name}真聪明。”]
+    {s}加{s.1}等于{s.2}，{s.1}加{s}也等于{s.2}。{s.2}减{s.1}等于{s}，{s.2}减{s}等于{s.1}。[{name}都算对了。|老师说：“{name}真聪明。”]
     {name}有{p}{x.1}{x}，妈妈又给{name.1}{p.1}{x.1}{x}，{p}加{p.1}等于{p.2}，现在{name}有{p.2}{x.1}{x}。
-    老师问：“{t.3}乘{t.4}等于多少？”{name}说：“{t.3}乘{t.4}等于{t.5}。”老师说：“[对|很好]，{t.4}乘{t.3}也等于{t.5}。”
-    {t}乘{t.1}等于{t.2}，{t.1}乘{t}也等于{t.2}。[{name}会算，{name2}也会算。|{name}都算对了。]
+    老师问：“{u.3}乘{u.4}等于多少？”{name}说：“{u.3}乘{u.4}等于{u.5}。”老师说：“[对|很好]，{u.4}乘{u.3}也等于{u.5}。”
+    {u}乘{u.1}等于{u.2}，{u.1}乘{u}也等于{u.2}。[{name}会算，{name2}也会算。|{name}都算对了。]
     {p.3}加{p.4}等于几？{p.3}加{p.4}等于{p.5}。那么{p.5}减{p.4}呢？{p.5}减{p.4}等于{p.3}。
     一{x.1}{x}{t}块钱，{name}买了{t.1}{x.1}{x}，{t}乘{t.1}等于{t.2}，一共{t.2}块钱。
-    """, p=PLUS_ZH, t=TIMES_ZH, x=THING_ZH, name=NAME_ZH)
+    """, p=PLUS_ZH, t=TIMES_ZH, s=SWAP_ZH, u=SWAP_TIMES_ZH, x=THING_ZH, name=NAME_ZH)
 SUMS_EN = Family("sums", "en", """
-    {p} plus {p.1} is {p.2}, and {p.1} plus {p} is {p.2} too. So {p.2} minus {p.1} is {p}, and {p.2} minus {p} is {p.1}. [{name} got it right.|"Very good, {name}," says the teacher.]
+    {s} plus {s.1} is {s.2}, and {s.1} plus {s} is {s.2} too. So {s.2} minus {s.1} is {s}, and {s.2} minus {s} is {s.1}. [{name} got it right.|"Very good, {name}," says the teacher.]
     {name} has {p} {x} and gets {p.1} more {x}. Now {p} plus {p.1} is {p.2}, so {name} has {p.2} {x}.
-    The teacher asks, "What is {t.3} times {t.4}?" {name} says, "{t.3} times {t.4} is {t.5}." "[Right|Very good]," says the teacher, "and {t.4} times {t.3} is {t.5} too."
-    {t} times {t.1} is {t.2}, and {t.1} times {t} is {t.2} too. [{name} knows it, and {name2} knows it too.|{name} got it right.]
+    The teacher asks, "What is {u.3} times {u.4}?" {name} says, "I think {u.3} times {u.4} is {u.5}." "[Right|Very good]," says the teacher, "and {u.4} times {u.3} is {u.5} too."
+    {u} times {u.1} is {u.2}, and {u.1} times {u} is {u.2} too. [{name} knows it, and {name2} knows it too.|{name} got it right.]
     What is {p.3} plus {p.4}? It is {p.5}. And what is {p.5} minus {p.4}? It is {p.3}.
     {name} buys {t.1} {x} for {t} dollars each. {t.1} times {t} is {t.2}, so {name} pays {t.2} dollars.
-    """, p=PLUS_EN, t=TIMES_EN, x=THING_EN, name=NAME_EN)
+    """, p=PLUS_EN, t=TIMES_EN, s=SWAP_EN, u=SWAP_TIMES_EN, x=THING_EN, name=NAME_EN)
 
 _DAYS_ZH = [f"星期{day}" for day in "一二三四五六天"]
 _DAYS_EN = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-SKEW = 1.25  # weight of rank r is 1 / r**SKEW
+SKEW = 1.0  # weight of rank r is 1 / r**SKEW
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,10 @@ def _parse(text: str, at: int = 0, inside: bool = False) -> tuple[list, int]:
 
 
 class Family:
-    """All templates of one subject in one language. The first templates are the commonest.
+    """All templates of one subject in one language. The first templates are the commonest."""
 
-    A ``closed`` family has so few texts that holding some back would hide facts: it is for training only.
-    """
-
-    def __init__(self, subject: str, language: str, templates: str, closed: bool = False, **tables: Table):
-        self.subject, self.language, self.closed, self.tables = subject, language, closed, tables
+    def __init__(self, subject: str, language: str, templates: str, **tables: Table):
+        self.subject, self.language, self.tables = subject, language, tables
         lines = [line.strip() for line in templates.strip().splitlines() if line.strip()]
         self.templates = [_parse(line)[0] for line in lines]
         self.edges = Table(["x"] * len(lines)).edges

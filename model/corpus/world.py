@@ -1,7 +1,9 @@
 """Animals, colours and very short tales."""
 
+# ruff: noqa: E501  (a template is one line, however long)
+
 from .everyday import NAME_EN, NAME_ZH
-from .templates import Family, rows
+from .templates import Family, rows, words
 
 # animal / measure word / eats / lives / can / gives or does
 ANIMAL_ZH = rows("""
@@ -73,21 +75,36 @@ COLOURS_EN = Family("colours", "en", """
     The colour {c} is the colour of {c.1} and of {c.2}. {name} has a {c} {c.3}, [and {name2} has a {c2} {c2.3}|so {name} is happy].
     """, c=COLOUR_EN, name=NAME_EN)
 
-# hero / what it wants / where it looks / helper / what the helper does / how it ends
-TALE_ZH = rows("""
-小兔子/森林里/胡萝卜/河边/一只小乌龟/小乌龟
-小猫/村子里/小鱼/湖边/一只小鸭子/小鸭子
-小熊/山上/蜂蜜/大树下/一只小蜜蜂/小蜜蜂
-小猴子/果园里/桃子/桥上/一头小象/小象
-小老鼠/田里/大米/草地上/一只小青蛙/小青蛙
+# hero / where it lives / what it loves
+HERO_ZH = rows("""
+小兔子/森林里/胡萝卜
+小猫/村子里/小鱼
+小熊/山上/蜂蜜
+小猴子/果园里/桃子
+小老鼠/田里/大米
+小狗/院子里/骨头
+小羊/草地上/青草
 """)
-TALE_EN = rows("""
-rabbit/in the forest/carrot/by the river/turtle
-kitten/in the village/fish/by the lake/duck
-bear/on the hill/pot of honey/under a tree/bee
-monkey/in the orchard/peach/on the bridge/young elephant
-mouse/in the field/bag of rice/in the grass/frog
+HERO_EN = rows("""
+rabbit/in the forest/carrot
+kitten/in the village/fish
+bear/on the hill/pot of honey
+monkey/in the orchard/peach
+mouse/in the field/bag of rice
+dog/in the yard/bone
+lamb/on the farm/green leaf
 """)
+HELPER_ZH = rows("""
+小乌龟/只
+小鸭子/只
+小蜜蜂/只
+小象/头
+小青蛙/只
+""")
+HELPER_EN = words("turtle,duck,bee,young elephant,frog")
+SPOT_ZH = words("河边,湖边,大树下,桥上,小路上")
+SPOT_EN = words("by the river,by the lake,under a tree,on the bridge,on the road")
+# trouble / what the friend says / how it ends
 WISH_ZH = rows("""
 迷路了/我带你回家/平安回到了家
 很难过/我陪你玩/高兴地笑了
@@ -101,16 +118,18 @@ afraid/I will stay with you/was not afraid any more
 tired/Sit down and rest/had a good sleep
 """)
 STORIES_ZH = Family("stories", "zh", """
-    从前，有一只{tale}，住在{tale.1}。[有一天|一天早上]，它去{tale.3}找{tale.2}，{wish}。{tale.4}走过来说：“别怕，{wish.1}。”后来，{tale}{wish.2}。
-    从前，有一只{tale}，它最爱吃{tale.2}。一天，{tale}在{tale.3}遇见了{tale.4}，{tale.5}{wish}。{tale}说：“{wish.1}。”{tale.5}{wish.2}。
-    晚上，[妈妈|奶奶]给{name}讲故事：{tale}在{tale.3}找到了{tale.2}，分给{tale.5}一半，它们成了好朋友。听完故事，{name}睡着了。
-    {tale}和{tale.5}是好朋友。{tale}{wish}，{tale.5}说：“{wish.1}。”后来，{tale}{wish.2}，[它们一起吃{tale.2}|它们都很开心]。
-    """, tale=TALE_ZH, wish=WISH_ZH, name=NAME_ZH)
+    从前，有一只{hero}，住在{hero.1}。[有一天|一天早上]，它去{spot}找{hero.2}，{wish}。一{pal.1}{pal}走过来说：“别怕，{wish.1}。”后来，{hero}{wish.2}。
+    从前，有一只{hero}，它最爱吃{hero.2}。一天，{hero}在{spot}遇见了一{pal.1}{pal}，{pal}{wish}。{hero}说：“{wish.1}。”后来，{pal}{wish.2}。
+    晚上，{kin}给{name}讲故事：{hero}在{spot}找到了{hero.2}，分给{pal}一半，它们成了好朋友。听完故事，{name}睡着了。
+    {hero}和{pal}是好朋友。一天，{hero}在{spot}{wish}，{pal}说：“{wish.1}。”后来，{hero}{wish.2}，[它们一起吃{hero.2}|它们都很开心]。
+    """, hero=HERO_ZH, pal=HELPER_ZH, spot=SPOT_ZH, wish=WISH_ZH, name=NAME_ZH,
+    kin=words("妈妈,奶奶,爸爸,爷爷,姐姐"))
 STORIES_EN = Family("stories", "en", """
-    Once upon a time there was a little {tale} who lived {tale.1}. One day it looked for a {tale.2} {tale.3} and was {wish}. A {tale.4} said, "Do not cry. {wish.1}." Then the little {tale} {wish.2}.
-    Once upon a time a little {tale} met a {tale.4} {tale.3}. The {tale.4} was {wish}. "{wish.1}," said the little {tale}. Then the {tale.4} {wish.2}.
-    At night [Mother|Grandmother] tells {name} a story. The little {tale} found a {tale.2} {tale.3} and gave half to the {tale.4}. Then {name} falls asleep.
-    The {tale} and the {tale.4} were good friends. When the {tale} was {wish}, the {tale.4} said, "{wish.1}." Then the {tale} {wish.2}.
-    """, tale=TALE_EN, wish=WISH_EN, name=NAME_EN)
+    Once upon a time there was a little {hero} who lived {hero.1}. One day it looked for a {hero.2} {spot} and was {wish}. A {pal} said, "Do not cry. {wish.1}." Then the little {hero} {wish.2}.
+    Once upon a time a little {hero} met a {pal} {spot}. The {pal} was {wish}. "{wish.1}," said the little {hero}. Then the {pal} {wish.2}.
+    At night {name}'s {kin} tells a story. The little {hero} found a {hero.2} {spot} and gave half to the {pal}. Then {name} falls asleep.
+    The {hero} and the {pal} were good friends. One day the {hero} was {wish} {spot}, and the {pal} said, "{wish.1}." Then the {hero} {wish.2}.
+    """, hero=HERO_EN, pal=HELPER_EN, spot=SPOT_EN, wish=WISH_EN, name=NAME_EN,
+    kin=words("mother,grandmother,father,grandfather,sister"))
 
 FAMILIES = [ANIMALS_ZH, ANIMALS_EN, COLOURS_ZH, COLOURS_EN, STORIES_ZH, STORIES_EN]
