@@ -55,7 +55,19 @@ _BYTES = _byte_alphabet()
 
 def _character_length(first: int) -> int:
     """How many bytes the UTF-8 character beginning with this byte has; 0 inside a character."""
-    return 1 if first < 0x80 else 0 if first < 0xC2 else 2 if first < 0xE0 else 3 if first < 0xF0 else 4 if first < 0xF5 else 0
+    return (
+        1
+        if first < 0x80
+        else 0
+        if first < 0xC2
+        else 2
+        if first < 0xE0
+        else 3
+        if first < 0xF0
+        else 4
+        if first < 0xF5
+        else 0
+    )
 
 
 class Tokenizer:
@@ -90,6 +102,10 @@ class Tokenizer:
         """The ids of a text, with the begin-of-sentence id in front if the file says so."""
         return self._inner.encode(_checked(text)).ids
 
+    def encode_all(self, texts: list[str]) -> list[list[int]]:
+        """``encode`` of many texts, several times as fast."""
+        return [encoding.ids for encoding in self._inner.encode_batch([_checked(text) for text in texts])]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, without special tokens."""
         return self._inner.decode(list(ids), skip_special_tokens=True)
@@ -100,7 +116,12 @@ class Tokenizer:
         if not self.is_byte_level:
             return [self._plain_piece(id) for id in ids]
         data = [self._token_bytes(id) for id in ids]
-        return _label(ids, data, [id in self._special for id in ids], [self._inner.id_to_token(id) or f"#{id}" for id in ids])
+        return _label(
+            ids,
+            data,
+            [id in self._special for id in ids],
+            [self._inner.id_to_token(id) or f"#{id}" for id in ids],
+        )
 
     def _token_bytes(self, id: int) -> bytes:
         token = self._inner.id_to_token(id)
@@ -123,8 +144,10 @@ class Tokenizer:
 def _checked(text: str) -> str:
     for position, char in enumerate(text):
         if "\ud800" <= char <= "\udfff":
-            raise TextError(f"The character at position {position + 1} is half of a surrogate pair (U+{ord(char):04X}) "
-                            "and not text that can be written down.")
+            raise TextError(
+                f"The character at position {position + 1} is half of a surrogate pair (U+{ord(char):04X}) "
+                "and not text that can be written down."
+            )
     return text
 
 
@@ -210,8 +233,11 @@ def segment(run: str, own: set[str], dictionary: set[str]) -> Iterator[str]:
 
 def _cuts(run: str, start: int, end: int, own: set[str]) -> bool:
     """Whether one of our own words begins inside [start, end) and goes on behind it: 去火|锅店."""
-    return any(run[first:last] in own
-               for first in range(start + 1, end) for last in range(end + 1, first + _LONGEST_WORD + 1))
+    return any(
+        run[first:last] in own
+        for first in range(start + 1, end)
+        for last in range(end + 1, first + _LONGEST_WORD + 1)
+    )
 
 
 def _training_pieces(texts: Iterable[str], own: set[str], dictionary: set[str]) -> Iterator[str]:
@@ -233,17 +259,24 @@ def train(documents: int = 120_000, seed: int = 61) -> tokenizers.Tokenizer:
     from .corpus.lexicon import own_words
 
     inner = tokenizers.Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     inner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=VOCAB_SIZE, special_tokens=[BOS, EOS], show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=[BOS, EOS],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     texts = (doc.text for doc in islice(mixture(seed), documents))
     inner.train_from_iterator(_training_pieces(texts, _words(own_words()), _dictionary()), trainer)
     inner.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, inner.token_to_id(BOS))])
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, inner.token_to_id(BOS))]
+    )
     return inner
 
 

@@ -69,11 +69,19 @@ def test_mixture_keeps_the_share_of_our_own_texts():
     assert all(doc.source == "own" for doc in islice(mixture(2, own_share=1.0), 100))
 
 
-NUMBER = {word(n): n for word in (chinese_number, english_number) for n in range(100)} | {str(n): n for n in range(100)}
+NUMBER = {word(n): n for word in (chinese_number, english_number) for n in range(100)} | {
+    str(n): n for n in range(100)
+}
 _N = r"([0-9]+|[零一二三四五六七八九十]+|[a-z]+(?:-[a-z]+)?)"
 _SUM = re.compile(rf"{_N} ?(加|减|乘|plus|minus|times) ?{_N} ?(?:等于|is) ?{_N}")
-_WORK = {"加": int.__add__, "plus": int.__add__, "减": int.__sub__, "minus": int.__sub__,
-         "乘": int.__mul__, "times": int.__mul__}
+_WORK = {
+    "加": int.__add__,
+    "plus": int.__add__,
+    "减": int.__sub__,
+    "minus": int.__sub__,
+    "乘": int.__mul__,
+    "times": int.__mul__,
+}
 
 
 def test_sums_are_right():
@@ -87,8 +95,17 @@ def test_sums_are_right():
     assert checked > 2_000
 
 
-@pytest.mark.parametrize("n,english,chinese", [(7, "seven", "七"), (10, "ten", "十"), (18, "eighteen", "十八"),
-                                               (20, "twenty", "二十"), (81, "eighty-one", "八十一"), (0, "zero", "零")])
+@pytest.mark.parametrize(
+    "n,english,chinese",
+    [
+        (7, "seven", "七"),
+        (10, "ten", "十"),
+        (18, "eighteen", "十八"),
+        (20, "twenty", "二十"),
+        (81, "eighty-one", "八十一"),
+        (0, "zero", "零"),
+    ],
+)
 def test_numbers_in_words(n, english, chinese):
     assert (english_number(n), chinese_number(n)) == (english, chinese)
 
@@ -114,7 +131,9 @@ def test_postal_codes_in_texts_are_those_of_the_building():
 
 def test_tomorrow_follows_today():
     days = [f"星期{day}" for day in "一二三四五六天"]
-    texts = [doc.text for doc in OWN if doc.subject == "calendar" and re.search("今天是星期.，明天是", doc.text)]
+    texts = [
+        doc.text for doc in OWN if doc.subject == "calendar" and re.search("今天是星期.，明天是", doc.text)
+    ]
     assert texts
     for text in texts:
         today, tomorrow = re.search("今天是(星期.)，明天是(星期.)", text).groups()

@@ -15,8 +15,17 @@ from .real import ASSETS, SOURCES, real_documents
 from .split import is_heldout
 from .templates import Document, Family
 
-__all__ = ["EXAMPLES", "FAMILIES", "SUBJECTS", "Document", "heldout", "is_heldout", "mixture", "own_documents",
-           "real_documents"]
+__all__ = [
+    "EXAMPLES",
+    "FAMILIES",
+    "SUBJECTS",
+    "Document",
+    "heldout",
+    "is_heldout",
+    "mixture",
+    "own_documents",
+    "real_documents",
+]
 
 FAMILIES: list[Family] = [*everyday.FAMILIES, *hospital.FAMILIES, *numbers.FAMILIES, *world.FAMILIES]
 SUBJECTS: list[str] = list(dict.fromkeys(family.subject for family in FAMILIES))

@@ -33,7 +33,9 @@ LEXICOGRAPHER_FILES = (
 _RUDE = re.compile(
     r"slang|vulgar|coarse|offensive|derogat|obscen|\bsex|porn|prostitut|genital|penis|vagina|\brape|excrement|"
     r"ethnic slur|disparag|\bwhore|\bslut|\bfuck|\bshit\b|copulat|intercourse|brothel|suicid|masturbat|erotic|semen|"
-    r"\bNazi|\bnegro", re.IGNORECASE)
+    r"\bNazi|\bnegro",
+    re.IGNORECASE,
+)
 
 
 def _wordnet(folder: Path = Path("/usr/share/wordnet"), cap: int = 1300) -> Iterator[Document]:
@@ -73,9 +75,14 @@ def _cedict(count: int = 34_000) -> Iterator[Document]:
         if not match or _RUDE.search(line):
             continue
         word, _, glosses = match.groups()
-        good = [re.sub(r"\s*\[[^\]]*\]", "", gloss) for gloss in glosses.split("/")
-                if not re.match(r"CL:|surname|variant of|old variant|see |abbr\.|used in|\(Tw\)|\(old\)|\(archaic\)", gloss)
-                and not re.search(r"[\u4e00-\u9fff|]", gloss)]
+        good = [
+            re.sub(r"\s*\[[^\]]*\]", "", gloss)
+            for gloss in glosses.split("/")
+            if not re.match(
+                r"CL:|surname|variant of|old variant|see |abbr\.|used in|\(Tw\)|\(old\)|\(archaic\)", gloss
+            )
+            and not re.search(r"[\u4e00-\u9fff|]", gloss)
+        ]
         text = f"{word}：{'; '.join(good[:2])}"
         if good and len(text) <= 90:
             entries.setdefault(word, text)
@@ -95,7 +102,11 @@ def _poems(folder: Path = Path("/usr/share/games/fortunes")) -> Iterator[Documen
         for poem in text.split("\n%\n"):
             lines = [line.strip() for line in poem.splitlines() if line.strip()]
             title = next((re.search("《(.+)》", line) for line in lines if "《" in line), None)
-            verses = [line for line in lines if re.search("[，。？！；、]$", line) and "《" not in line and "作者" not in line]
+            verses = [
+                line
+                for line in lines
+                if re.search("[，。？！；、]$", line) and "《" not in line and "作者" not in line
+            ]
             for start in range(0, len(verses), 4):  # a quatrain is short enough for one document
                 head = f"《{title.group(1)}》" if title and start == 0 else ""
                 yield Document(head + "".join(verses[start : start + 4]), subject, "zh", "poems")
@@ -108,7 +119,12 @@ def _python(longest: int = 320) -> Iterator[Document]:
         for paragraph in re.split(r"\n\s*\n", topics[name]):
             text = " ".join(paragraph.split())
             # prose only: grammar, tables and headings teach a small model little
-            if len(text) < 50 or "::=" in text or not re.search(r"[.:]$", text) or re.search(r"[-=*+|]{4}", text):
+            if (
+                len(text) < 50
+                or "::=" in text
+                or not re.search(r"[.:]$", text)
+                or re.search(r"[-=*+|]{4}", text)
+            ):
                 continue
             piece = ""
             for sentence in re.split(r"(?<=[.:]) (?=[A-Z])", text):
@@ -129,8 +145,12 @@ def build(folder: Path = ASSETS) -> dict[str, int]:
     counts = {}
     for source in SOURCES:
         seen: dict[str, Document] = {doc.text: doc for doc in _READERS[source]() if doc.text}
-        lines = "".join(json.dumps([doc.subject, doc.text], ensure_ascii=False) + "\n" for doc in seen.values())
-        (folder / f"{source}.jsonl.xz").write_bytes(lzma.compress(lines.encode(), preset=9 | lzma.PRESET_EXTREME))
+        lines = "".join(
+            json.dumps([doc.subject, doc.text], ensure_ascii=False) + "\n" for doc in seen.values()
+        )
+        (folder / f"{source}.jsonl.xz").write_bytes(
+            lzma.compress(lines.encode(), preset=9 | lzma.PRESET_EXTREME)
+        )
         counts[source] = len(seen)
     return counts
 

@@ -116,7 +116,9 @@ class Family:
         self._render(self.templates[bisect_right(self.edges, rng.random())], rng, {}, out)
         return "".join(out)
 
-    def _render(self, parts: list, rng: random.Random, drawn: dict[str, tuple[str, ...]], out: list[str]) -> None:
+    def _render(
+        self, parts: list, rng: random.Random, drawn: dict[str, tuple[str, ...]], out: list[str]
+    ) -> None:
         for part in parts:
             if isinstance(part, str):
                 out.append(part)
