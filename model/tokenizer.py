@@ -1,6 +1,6 @@
 """The tokenizer: byte-level BPE with 4,096 pieces, in the file format everybody reads (``tokenizer.json``).
 
-``python -m model.tokenizer train`` makes ``assets/hospital/tokenizer.json`` from the corpus of ``model.corpus``.
+``python -m model.tokenizer train`` makes ``assets/hospital/tokenizer.json`` from ``model.corpus``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -55,19 +56,8 @@ _BYTES = _byte_alphabet()
 
 def _character_length(first: int) -> int:
     """How many bytes the UTF-8 character beginning with this byte has; 0 inside a character."""
-    return (
-        1
-        if first < 0x80
-        else 0
-        if first < 0xC2
-        else 2
-        if first < 0xE0
-        else 3
-        if first < 0xF0
-        else 4
-        if first < 0xF5
-        else 0
-    )
+    # where each length begins; 0x80 to 0xC1 and 0xF5 on never begin a character
+    return (1, 0, 2, 3, 4, 0)[bisect_right((0x80, 0xC2, 0xE0, 0xF0, 0xF5), first)]
 
 
 class Tokenizer:
@@ -152,7 +142,7 @@ def _checked(text: str) -> str:
 
 
 def _label(ids: list[int], data: list[bytes], special: list[bool], names: list[str]) -> list[Piece]:
-    """Pieces of byte-level tokens; a partial one is labelled with the character that its neighbours complete."""
+    """Pieces of byte-level tokens; a partial one is labelled with the character its neighbours complete."""
     stream = b"".join(data)
     owner: dict[int, tuple[str, int, int]] = {}  # byte position -> character, first byte, bytes
     position = 0
@@ -188,7 +178,7 @@ def _label(ids: list[int], data: list[bytes], special: list[bool], names: list[s
 
 
 def _partial_label(blob: bytes, start: int, owner: dict[int, tuple[str, int, int]], breaks: set[int]) -> str:
-    """Such as "炸 1/3" (the first of its three bytes), "炸 2–3/3", or "E7 82" where no character comes about."""
+    """Such as "炸 1/3" (the first of three bytes), "炸 2–3/3", or "E7 82" where no character results."""
     labels: list[str] = []
     at = start
     while at < start + len(blob):
@@ -205,7 +195,7 @@ def _partial_label(blob: bytes, start: int, owner: dict[int, tuple[str, int, int
     return " ".join(labels)
 
 
-# --- training -----------------------------------------------------------------------------------------------------
+# --- training ---
 
 
 def _words(found: Iterable[str]) -> set[str]:
@@ -220,7 +210,7 @@ def _dictionary() -> set[str]:
 
 
 def segment(run: str, own: set[str], dictionary: set[str]) -> Iterator[str]:
-    """Cut a run of Chinese characters into words: the longest first, but none that cuts one of our own in two."""
+    """Cut a run of Chinese characters into words: the longest first, but none that cuts our own in two."""
     at = 0
     while at < len(run):
         for length in range(min(_LONGEST_WORD, len(run) - at), 0, -1):

@@ -57,7 +57,7 @@ def _epochs(rng: random.Random) -> Iterator[Document]:
 
 
 def mixture(seed: int, own_share: float = 0.6) -> Iterator[Document]:
-    """Training documents without end: ``own_share`` of the tokens fresh ones of our own, the rest real ones."""
+    """Training documents without end: ``own_share`` of the tokens our own, made fresh, the rest real."""
     rng = random.Random(seed)
     real = _epochs(random.Random(seed + 1)) if own_share < 1 else iter(())
     balance = 0.0  # how many tokens real texts are behind their share
@@ -72,7 +72,7 @@ def mixture(seed: int, own_share: float = 0.6) -> Iterator[Document]:
 
 
 def heldout(n_per_subject: int, seed: int = 58) -> list[Document]:
-    """The fixed test: n different unseen texts of each own subject in each language, and of each real source."""
+    """The fixed test: n unseen texts of each own subject in each language, and of each real source."""
     documents: list[Document] = []
     for number, family in enumerate(FAMILIES):
         rng, texts = random.Random(seed * 1000 + number), {}

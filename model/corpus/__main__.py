@@ -1,4 +1,4 @@
-"""``python -m model.corpus build`` reads the real texts from their packages; ``sample`` prints some of our own."""
+"""``python -m model.corpus build`` reads the real texts from packages; ``sample`` prints some own ones."""
 
 import sys
 

@@ -19,7 +19,10 @@ _NAMES: list[tuple[Table, tuple[int, ...]]] = [
     (world.HERO_ZH, (0, 2)),
     (world.HELPER_ZH, (0,)),
 ]
-_TERMS = "词元 分诊台 实习生 挂号 挂号员 科室 病历 邮政编码 会诊 出院 护士 一起 雨伞 星期 等于 出发 算术题 一共 没关系"
+_TERMS = (
+    "词元 分诊台 实习生 挂号 挂号员 科室 病历 邮政编码 会诊 出院 护士 "
+    "一起 雨伞 星期 等于 出发 算术题 一共 没关系"
+)
 
 
 def own_words() -> set[str]:

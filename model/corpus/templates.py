@@ -2,13 +2,13 @@
 
 A template is ordinary text in which
 
-* ``{dish}`` is the first field of a row drawn from the table ``dish``, ``{dish.2}`` the third field of the *same* row:
-  whatever is drawn once stays drawn for the whole document, so facts agree and things mentioned come back;
+* ``{dish}`` is the first field of a row drawn from the table ``dish``, ``{dish.2}`` the third field of the
+  *same* row: what is drawn once stays drawn for the whole document, so facts agree and things come back;
 * ``{name2}`` is a second row of the table ``name``, different from the first;
 * ``[好啊|行|可以]`` is one of the alternatives (which may hold slots themselves).
 
-Rows and alternatives are ranked: the first is the commonest. That keeps the language predictable enough for a very
-small model, while products of slots keep most documents unique.
+Rows and alternatives are ranked: the first is the commonest. That keeps the language predictable enough for a
+very small model, while products of slots keep most documents unique.
 """
 
 from __future__ import annotations
