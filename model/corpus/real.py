@@ -8,7 +8,7 @@ import lzma
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -137,7 +137,12 @@ def _python(longest: int = 320) -> Iterator[Document]:
                 yield Document(piece, "Python", "en", "python")
 
 
-_READERS = {"wordnet": _wordnet, "cedict": _cedict, "poems": _poems, "python": _python}
+_READERS: dict[str, Callable[[], Iterator[Document]]] = {
+    "wordnet": _wordnet,
+    "cedict": _cedict,
+    "poems": _poems,
+    "python": _python,
+}
 
 
 def build(folder: Path = ASSETS) -> dict[str, int]:
