@@ -10,9 +10,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from model.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError):
     """A configuration that this model cannot run; the message names the field and what to do."""
+
+    def __init__(self, message: str, key: str = "unsupported_field") -> None:
+        super().__init__(message, key, message=message)
 
 
 # Fields of published configs that say nothing about the arithmetic, or that only repeat another field.
@@ -147,7 +152,8 @@ class ModelConfig:
         """
         kind = data.get("model_type")
         if kind != "deepseek_v3":
-            raise ConfigError(f"This is a {kind!r} model; only model_type 'deepseek_v3' can be loaded here.")
+            raise ConfigError(f"This is a {kind!r} model; only model_type 'deepseek_v3' can be loaded here.",
+                              "other_architecture")
         data = dict(data)
         rope = data.pop("rope_parameters", None)
         if rope is not None:

@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 
 import tokenizers
+
+from model.errors import UserError
 from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 
 PATH = Path(__file__).resolve().parents[1] / "assets" / "hospital" / "tokenizer.json"
@@ -30,7 +32,7 @@ _HAN = re.compile(r"[\u4e00-\u9fff]+")
 _LONGEST_WORD = 4
 
 
-class TextError(ValueError):
+class TextError(UserError):
     """The input is not text that can be encoded; the message says where and why."""
 
 
@@ -136,7 +138,9 @@ def _checked(text: str) -> str:
         if "\ud800" <= char <= "\udfff":
             raise TextError(
                 f"The character at position {position + 1} is half of a surrogate pair (U+{ord(char):04X}) "
-                "and not text that can be written down."
+                "and not text that can be written down. Delete it.",
+                "not_text",
+                position=position + 1,
             )
     return text
 
