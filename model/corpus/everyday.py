@@ -83,8 +83,8 @@ FOOD_ZH = Family("food", "zh", """
     {when}[我们|他们|大家]一起去吃{dish}吧[？|?][好啊，我也想吃{dish}|好啊，{when}中午在{dish.2}见|好啊，我最喜欢吃{dish}|行，{dish.2}的{dish}最{dish.1}]。
     {when}[我们|他们|大家]一起去吃{dish}，[好吗？|好不好？]好啊，{dish.2}的{dish}又{dish.1}又好吃。
     {name}想吃{dish}，{name2}也想吃{dish}。{when}他们一起去{dish.2}吃{dish}，[再喝一杯{dish.3}|还要喝{dish.3}]。
-    妈妈做的{dish}真{dish.1}，{name}吃了[很多|不少]。吃完以后，{name.1}说：“[明天|后天]我还想吃{dish}。”{name2}说：“我也想吃。”
-    {name}和{name2}去{dish.2}吃{dish}，要了[两份|一份|三份]{dish}和一杯{dish.3}。{dish}很{dish.1}，{dish.3}也很好喝。
+    妈妈做的{dish}真{dish.1}，{name}吃了[两|三|一]碗。吃完以后，{name.1}说：“[明天|后天]我还想吃{dish}。”{name2}说：“我也想吃。”
+    {name}和{name2}去{dish.2}吃{dish}，要了[两碗|一碗|三碗]{dish}和一杯{dish.3}。{dish}很{dish.1}，{dish.3}也很好喝。
     {name}，你吃过{dish}吗？吃过，{dish.2}的{dish}最{dish.1}，[我常常去吃|{when}我们一起去吃吧]。
     """, when=words("明天,今天,后天,周末"), name=NAME_ZH, dish=DISH_ZH)
 FOOD_EN = Family("food", "en", """

@@ -97,14 +97,14 @@ MONTH_EN = Table([(_MONTHS_EN[m - 1], _MONTHS_EN[m % 12], _MONTHS_EN[m - 2], _SE
 PLAN_ZH = rows("""
 去公园/放风筝
 去图书馆/看书
-去学校/打球
+去医院/看牙
 去动物园/看熊猫
 去面馆/吃炸酱面
 """)
 PLAN_EN = rows("""
 go to the park/fly a kite
 go to the library/read a book
-go to the school/play football
+go to the hospital/see the dentist
 go to the zoo/see the pandas
 go to the noodle shop/eat noodles
 """)
