@@ -26,11 +26,12 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 from model.data import TrainingRows
 from model.deepseek_v3 import DeepseekV3, MoE, Routing
+from model.errors import UserError
 from model.kernels import linear_cross_entropy
 from model.tokenizer import Tokenizer
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training cannot start or go on; the message says why and what to do."""
 
 
@@ -120,20 +121,21 @@ def nudge_biases(model: DeepseekV3, loads: Tensor, speed: float) -> None:
 
 @torch.no_grad()
 def grow(model: DeepseekV3, layers: int, noise: float = 0.02, seed: int = 0) -> DeepseekV3:
-    """A deeper model that computes nearly the same: every MoE layer copied along the depth, outputs divided.
+    """A deeper model that computes nearly the same: every later layer copied along the depth, outputs divided.
 
-    n copies of a layer that each add 1/n of its output add about the same together, since one copy changes the state
+    The first dense layers stay as they are (a dense baseline's first three: it grows like the model it is compared
+    with). n copies of a layer that each add 1/n of its output add about the same together, since one copy changes the state
     that the next one reads only a little. `noise` (relative) on gates and experts lets the copies part ways.
     """
     c = model.c
     if layers < c.num_hidden_layers:
         raise TrainingError(f"The model has {c.num_hidden_layers} layers already; it cannot grow to {layers}.")
-    if not c.num_moe_layers:
-        raise TrainingError("A model without MoE layers cannot grow: only MoE layers are copied.")
     generator = torch.Generator().manual_seed(seed)
-    grown = DeepseekV3(c.with_(num_hidden_layers=layers))
-    first, old = c.first_k_dense_replace, c.num_moe_layers
-    new = layers - first
+    dense = not c.num_moe_layers
+    changes = {"num_hidden_layers": layers, **({"first_k_dense_replace": layers} if dense else {})}
+    grown = DeepseekV3(c.with_(**changes))
+    first = min(3, c.num_hidden_layers - 1) if dense else c.first_k_dense_replace
+    old, new = c.num_hidden_layers - first, layers - first
     source = [first + i * old // new for i in range(new)]
     state = model.state_dict()
     target = {k: v for k, v in state.items() if not k.startswith("layers.") or int(k.split(".")[1]) < first}
@@ -145,7 +147,7 @@ def grow(model: DeepseekV3, layers: int, noise: float = 0.02, seed: int = 0) -> 
             name = key.split(".", 2)[2]
             if name.endswith(("o_proj.weight", "experts.down", "down_proj.weight")):
                 value = value / copies
-            if name.endswith(("gate.weight", "experts.gate_up", "experts.down")):
+            if name.endswith(("gate.weight", "experts.gate_up", "experts.down", "mlp.gate_proj.weight")):
                 value = value + noise * value.std() * torch.randn(value.shape, generator=generator)
             target[f"layers.{first + i}.{name}"] = value
     grown.load_state_dict(target)
@@ -193,6 +195,7 @@ class Run:
         self.optimiser = optimiser(self.model, settings)
         self.rows = TrainingRows(tokenizer, settings.length, settings.seed, settings.own_share)
         self.step, self.seconds = 0, 0.0
+        self.last: dict[str, float] = {}  # the newest row of the metrics
 
     # -- one step
 
@@ -268,14 +271,12 @@ class Run:
             raise TrainingError(f"{folder} holds no training state that can be resumed: {error}") from error
         return ModelConfig.from_dict(run["config"]), TrainSettings(**run["settings"]), run["step"], run["seconds"]
 
-    def load(self, weights_only: bool = False) -> None:
+    def load(self) -> None:
         """Take up the state in the folder; the metrics file is cut back to the step it belongs to."""
         _, _, step, seconds = self.read(self.folder)
         with safe_open(self.folder / "state.safetensors", "pt", device=self.device) as file:
             keys = set(file.keys())
             self.model.load_state_dict({k[6:]: file.get_tensor(k) for k in keys if k.startswith("model.")})
-            if weights_only:
-                return
             for name, p in self.model.named_parameters():
                 if f"exp_avg.{name}" in keys:
                     self.optimiser.state[p] = {
@@ -296,7 +297,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "metrics.jsonl" if self.rank == 0 else os.devnull, "a") as file:
             while self.step < min(until or self.settings.steps, self.settings.steps):
-                row = self.advance()
+                row = self.last = self.advance()
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 if report and self.rank == 0:
@@ -305,6 +306,15 @@ class Run:
                     self.save()
                     last = time.monotonic()
         self.save()
+
+
+def read_model(folder: Path) -> DeepseekV3:
+    """The model of a training run, as it was last saved."""
+    config, *_ = Run.read(folder)
+    model = DeepseekV3(config)
+    with safe_open(folder / "state.safetensors", "pt") as file:
+        model.load_state_dict({k[6:]: file.get_tensor(k) for k in file.keys() if k.startswith("model.")})  # noqa: SIM118
+    return model
 
 
 def progress_bar(total: int) -> Callable[[dict[str, float]], None]:
@@ -333,8 +343,12 @@ def progress_bar(total: int) -> Callable[[dict[str, float]], None]:
 def train(
     folder: Path, config: ModelConfig, settings: TrainSettings, tokenizer: Tokenizer, *, resume: bool = False,
     start_from: Path | None = None, save_every: float = 180.0, device: str = "cpu", until: int | None = None,
+    new_steps: int | None = None,
 ) -> Run:  # fmt: skip
-    """Start, resume, or (with `start_from`, another run's folder) grow that run's model to `config` and train it."""
+    """Start, resume, or (with `start_from`, another run's folder) grow that run's model to `config` and train it.
+
+    On resuming the run's own settings hold; `new_steps` makes it shorter or longer.
+    """
     keep_memory()
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
@@ -348,13 +362,12 @@ def train(
     model = None
     if resume:
         config, settings, *_ = Run.read(folder)
+        settings = replace(settings, steps=new_steps or settings.steps)
     elif start_from is not None:
-        old_config, old_settings, *_ = Run.read(start_from)
-        old = Run(start_from, old_config, old_settings, tokenizer, device=device)
-        old.load(weights_only=True)
-        model = grow(old.model, config.num_hidden_layers, seed=settings.seed)
-        settings = replace(settings, seed=settings.seed + 1 if settings.seed == old_settings.seed else settings.seed)
-        del old
+        _, old_settings, *_ = Run.read(start_from)
+        model = grow(read_model(start_from), config.num_hidden_layers, seed=settings.seed)
+        if settings.seed == old_settings.seed:  # or it would see the same texts again
+            settings = replace(settings, seed=settings.seed + 1)
     run = Run(folder, config, settings, tokenizer, model, device)
     if resume:
         run.load()

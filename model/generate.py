@@ -1,0 +1,166 @@
+"""Generation: prefill, cached decode, sampling with every stage kept, and speculative decoding with the MTP module."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from model.engine import Engine
+from model.errors import UserError
+from model.interventions import NONE, Interventions
+from model.trace import Candidate
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """temperature 0 is greedy. top_k None and top_p 1 keep every candidate. UserError for anything out of range."""
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        def need(ok: bool, message: str) -> None:
+            if not ok:
+                raise UserError(message, "bad_setting", message=message)
+
+        need(0 <= self.temperature <= 100, f"The temperature must be 0 or more, at most 100, not {self.temperature}.")
+        need(self.top_k is None or self.top_k >= 1, f"top_k must be 1 or more, not {self.top_k}.")
+        need(0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}.")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw with its stages; each (vocab,). Changing the settings needs only `logits`, never a new forward pass."""
+
+    logits: Tensor
+    tempered: Tensor  # softmax(logits / temperature), or softmax(logits) when greedy
+    kept: Tensor  # bool: survives top-k, then top-p (the smallest set of likeliest tokens that reaches p)
+    probabilities: Tensor  # tempered over the kept, normalised again; 1 for the likeliest when greedy
+    id: int
+
+    def top(self, n: int) -> list[Candidate]:
+        """The n likeliest tokens before anything was cut off."""
+        values, ids = self.tempered.topk(n)
+        return [Candidate(i, v) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]
+
+
+def draw(logits: Tensor, settings: SamplingSettings, generator: torch.Generator | None = None) -> Draw:
+    """Choose the next token from logits (vocab,)."""
+    if settings.temperature == 0:
+        likeliest = int(logits.argmax())
+        certain = torch.zeros_like(logits)
+        certain[likeliest] = 1.0
+        return Draw(logits, logits.softmax(-1), certain.bool(), certain, likeliest)
+    tempered = (logits / settings.temperature).softmax(-1)
+    order = tempered.argsort(descending=True, stable=True)
+    ranked = tempered[order]
+    if settings.top_k is not None:
+        ranked = torch.where(torch.arange(len(ranked)) < settings.top_k, ranked, 0.0)
+        ranked = ranked / ranked.sum()
+    ahead = ranked.cumsum(0) - ranked  # probability of all likelier ones
+    ranked = torch.where(ahead < settings.top_p, ranked, 0.0)
+    probabilities = torch.zeros_like(tempered).scatter_(0, order, ranked / ranked.sum())
+    chosen = int(torch.multinomial(probabilities, 1, generator=generator))
+    return Draw(logits, tempered, probabilities > 0, probabilities, chosen)
+
+
+@dataclass
+class Generation:
+    """What was generated and how fast. `drafts`: guesses of the MTP module that were put to the main model; `accepted`:
+    how many of them it agreed with."""
+
+    ids: list[int] = field(default_factory=list)
+    draws: list[Draw] = field(default_factory=list)
+    drafts: int = 0
+    accepted: int = 0
+    seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens per second, prefill included."""
+        return len(self.ids) / self.seconds if self.seconds else 0.0
+
+
+def stream(engine: Engine, ids: list[int], settings: SamplingSettings | None = None,
+           interventions: Interventions = NONE) -> Iterator[Draw]:  # fmt: skip
+    """Draw after draw, one cached decode step each, without end: the caller stops (at `eos_token_id`, say)."""
+    settings = settings or SamplingSettings()
+    generator = torch.Generator().manual_seed(settings.seed)
+    cache = engine.new_cache()
+    new = list(ids)
+    while True:
+        logits, _ = engine.forward(new, cache, last_only=True, interventions=interventions)
+        result = draw(logits[0], settings, generator)
+        yield result
+        new = [result.id]
+
+
+def generate(engine: Engine, ids: list[int], tokens: int, settings: SamplingSettings | None = None,
+             interventions: Interventions = NONE, stop_at_eos: bool = True) -> Generation:  # fmt: skip
+    """Up to `tokens` new ids after `ids` (at least one id). Ends after `eos_token_id` unless told not to."""
+    check_length(engine, ids, tokens)
+    out, start = Generation(), time.perf_counter()
+    if tokens:
+        for result in stream(engine, ids, settings, interventions):
+            out.ids.append(result.id)
+            out.draws.append(result)
+            if len(out.ids) == tokens or (stop_at_eos and result.id == engine.c.eos_token_id):
+                break
+    out.seconds = time.perf_counter() - start
+    return out
+
+
+def generate_speculative(engine: Engine, ids: list[int], tokens: int, stop_at_eos: bool = True) -> Generation:
+    """Greedy generation in which the MTP module guesses one token ahead and the main model checks it (V3 section
+    5.4.3). Two tokens go through the main model at once; when the guess was right, both count. The ids are those of
+    greedy decoding, whatever the module guesses: only the number of passes changes."""
+    if engine.mtp_layer is None:
+        raise UserError("This checkpoint has no multi-token-prediction module, so it cannot decode speculatively.",
+                        "no_mtp")  # fmt: skip
+    check_length(engine, ids, tokens)
+    out, start = Generation(), time.perf_counter()
+    cache, mtp_cache = engine.new_cache(), engine.new_cache(mtp=True)
+    logits, states = engine.forward(ids, cache)
+    # The module reads position i together with token i + 1, so it always lags one token behind.
+    waiting, following = states, list(ids[1:])
+    known = int(logits[-1].argmax())
+    while tokens:
+        out.ids.append(known)
+        if len(out.ids) == tokens or (stop_at_eos and known == engine.c.eos_token_id):
+            break
+        following.append(known)
+        guess = int(engine.predict_further(following, waiting, mtp_cache)[-1].argmax())
+        if len(out.ids) + 1 == tokens:  # one token to go: nothing left to guess for
+            logits, _ = engine.forward([known], cache, last_only=True)
+            known = int(logits[-1].argmax())
+            continue
+        out.drafts += 1
+        logits, states = engine.forward([known, guess], cache)
+        checked = int(logits[0].argmax())
+        if checked == guess:
+            out.accepted += 1
+            out.ids.append(guess)
+            if len(out.ids) == tokens or (stop_at_eos and guess == engine.c.eos_token_id):
+                break
+            waiting, following = states, [guess]
+            known = int(logits[1].argmax())
+        else:
+            cache.cut(cache.length - 1)  # forget the wrong guess
+            waiting, following = states[:1], []
+            known = checked
+    out.seconds = time.perf_counter() - start
+    return out
+
+
+def check_length(engine: Engine, ids: list[int], tokens: int) -> None:
+    """UserError if text and new tokens together do not fit the model's positions."""
+    limit = engine.c.max_position_embeddings
+    if tokens < 0 or len(ids) + tokens > limit:
+        message = f"{len(ids)} tokens of text and {tokens} new ones do not fit the model's {limit} positions."
+        raise UserError(message, "bad_setting", message=message)
