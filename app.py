@@ -1,0 +1,5 @@
+"""Token Hospital: `streamlit run app.py`."""
+
+from pages.kit import shell
+
+shell.run()

@@ -1,0 +1,164 @@
+"""The building: what a trace and a followed token become for the browser component that draws them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+import torch
+
+from model import Trace, costs
+from model.tokenizer import Tokenizer
+from pages.kit import words
+
+CODE = Path(__file__).resolve().parents[2] / "assets" / "building"
+_version = hashlib.sha256(b"".join(f.read_bytes() for f in sorted(CODE.glob("building.*")))).hexdigest()[:12]
+
+# Inline code is sent again whenever the data changes, so only a loader is inline; the browser keeps the rest.
+_component = st.components.v2.component(
+    "building",
+    html='<div class="hospital"></div>',
+    js=f"""
+const lib = import(new URL("./app/static/building/building.js?v={_version}", document.baseURI).href);
+export default function (component) {{
+  let done = () => {{}};
+  lib.then((m) => m.render(component)).then((end) => {{ done = end ?? done; }});
+  return () => done();
+}}
+""",
+)
+
+
+# -- words of the text that a token stands for -----------------------------------------------------------------------
+
+
+def visible(text: str) -> str:
+    """A token's text with everything that cannot be seen, or that would disturb its neighbours, made visible."""
+    shown = "".join(_visible(char) for char in text)
+    return "◌" + shown if text and unicodedata.category(text[0]) in ("Mn", "Me") else shown
+
+
+def _visible(char: str) -> str:
+    if char in _SIGNS:
+        return _SIGNS[char]
+    kind = unicodedata.category(char)
+    if kind == "Cc":
+        return chr(0x2400 + ord(char)) if ord(char) < 32 else "␡" if char == "\x7f" else f"U+{ord(char):04X}"
+    return f"U+{ord(char):04X}" if kind in ("Cf", "Cn", "Co", "Zl", "Zp") and char != "\u200d" else char
+
+
+_SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u3000": "␣", "\u00a0": "␣"}
+
+
+# -- from a trace to data --------------------------------------------------------------------------------------------
+
+
+def data(trace: Trace, tokenizer: Tokenizer, token: int, floor: int, *, likely: int = 5) -> dict[str, Any]:
+    """Everything that the component draws: the rooms of all tokens, and every score of the followed one.
+
+    Arrays are base64, little endian. Rooms are compact: about 1.3 kB a token for 58 departments with 8 lit rooms.
+    """
+    c = trace.config
+    chosen = trace.chosen.transpose(0, 1).numpy()  # (T, M, k)
+    weights = trace.weights.transpose(0, 1).numpy()
+    kept = np.zeros((*chosen.shape[:2], c.n_group), dtype=bool)  # (T, M, G)
+    np.put_along_axis(kept, trace.kept_groups.transpose(0, 1).numpy(), True, axis=2)
+    brightest = float(weights.max(initial=0.0)) or 1.0
+    pieces = tokenizer.pieces(trace.ids)
+    return {
+        "id": hashlib.sha256(repr(trace.ids).encode() + chosen.tobytes()).hexdigest()[:16],
+        "token": token,
+        "floor": floor,
+        "shape": {
+            "floors": c.num_hidden_layers, "dense": c.first_k_dense_replace, "rooms": c.n_routed_experts,
+            "corridors": c.n_group, "open": c.topk_group, "chosen": chosen.shape[2], "nurses": c.n_shared_experts,
+            "sum": c.routed_scaling_factor,
+        },  # fmt: skip
+        "tokens": [
+            {"text": visible(p.text), "partial": p.is_partial, "special": p.is_special} for p in pieces
+        ],
+        "chosen": _base64(chosen, np.uint8 if c.n_routed_experts <= 256 else np.uint16),
+        "wide": c.n_routed_experts > 256,
+        "weights": _base64((weights / brightest * 255).round(), np.uint8),
+        "brightest": brightest,
+        "kept": _base64(np.packbits(kept, axis=2, bitorder="little"), np.uint8),
+        "counts": {
+            "per_token": trace.experts_per_token,
+            "touched": trace.experts_touched,
+            "experts": c.num_moe_layers * c.n_routed_experts,
+            "weights_touched": int(trace.weights_touched),
+            "weights_total": int(trace.weights_total),
+            "cached": c.cache_numbers_per_token,
+            "uncached": costs.full_cache_numbers_per_token(c),
+        },
+        "detail": _detail(trace, tokenizer, token, likely),
+    }
+
+
+def _detail(trace: Trace, tokenizer: Tokenizer, token: int, likely: int) -> dict[str, Any]:
+    """What only the followed token's scores say."""
+    scores, choice = trace.scores[:, token], trace.choice_scores[:, token]  # (M, E)
+    bias = torch.where(choice.isfinite(), choice - scores, torch.zeros(())).numpy()
+    low, high = float(bias.min(initial=0.0)), float(bias.max(initial=0.0))
+    candidates = trace.top(token, likely)
+    pieces = [tokenizer.pieces([candidate.id])[0] for candidate in candidates]
+    return {
+        "token": token,
+        "scores": _base64((scores.clamp(0, 1).numpy() * 65535).round(), np.uint16),
+        "bias": _base64((bias - low) / ((high - low) or 1.0) * 65535, np.uint16),
+        "bias_range": [low, high],
+        "weights": _rounded(trace.weights[:, token]),
+        "corridors": _rounded(trace.group_scores[:, token]),
+        "next": [
+            {"text": visible(p.text), "special": p.is_special, "probability": float(candidate.probability)}
+            for p, candidate in zip(pieces, candidates, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _base64(array: np.ndarray, kind: type) -> str:
+    return base64.b64encode(np.ascontiguousarray(array.astype(kind)).tobytes()).decode()
+
+
+def _rounded(values: torch.Tensor) -> list[list[float | None]]:
+    return [[round(v, 4) if abs(v) < 1e6 else None for v in row] for row in values.tolist()]
+
+
+# -- on the page -----------------------------------------------------------------------------------------------------
+
+KEY = "building"
+
+
+def mount(picture: dict[str, Any], on_pick: Any) -> None:
+    """Draw it. `on_pick(token, floor)` hears what was chosen in the browser for this picture.
+
+    The browser draws a choice at once and by itself; `data` changes only with the token or the text, so that walking
+    through the floors sends nothing back.
+    """
+    shown = st.session_state.get("building.shown") if KEY in st.session_state else None
+    same = (picture["id"], picture["token"])
+    if not shown or shown["same"] != same:
+        shown = {"same": same, "floor": picture["floor"], "heard": st.session_state.get("building.heard", 0)}
+        st.session_state["building.shown"] = shown
+
+    def heard() -> None:
+        pick = (st.session_state.get(KEY) or {}).get("pick") or {}
+        token, floor, number = pick.get("token"), pick.get("floor"), pick.get("number")
+        if pick.get("id") == picture["id"] and all(type(v) is int for v in (token, floor, number)):
+            st.session_state["building.heard"] = number
+            on_pick(token, floor)
+
+    _component(
+        key=KEY,
+        data={
+            **picture, "floor": shown["floor"], "heard": shown["heard"],
+            "words": words.group("building"), "lang": words.t("language.html"),
+        },
+        default={"pick": None},
+        on_pick_change=heard,
+    )  # fmt: skip

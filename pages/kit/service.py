@@ -1,0 +1,116 @@
+"""The one model that all visitors share, and the traces that were computed already."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from typing import Any
+
+import streamlit as st
+import torch
+
+import model
+from model import UserError
+from model.tokenizer import TextError
+
+PASSES_AT_ONCE = 2
+PATIENCE = 15.0  # seconds that a visitor waits for a turn
+KEPT_TRACES = 256
+KEPT_BYTES = 256 * 2**20
+
+
+def tensor_bytes(thing: Any) -> int:
+    """Bytes of all tensors that an object holds, each counted once."""
+    total, seen, stack = 0, set(), [thing]
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.Tensor):
+            total += item.untyped_storage().nbytes() if item.untyped_storage().data_ptr() not in seen else 0
+            seen.add(item.untyped_storage().data_ptr())
+        elif isinstance(item, list | tuple):
+            stack.extend(item)
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif type(item).__name__ == "Trace":
+            names = getattr(item, "__dataclass_fields__", None) or vars(item)
+            stack.extend(getattr(item, name, None) for name in names)
+    return total
+
+
+class Hospital:
+    """A loaded model. Equal questions are computed once for everybody; a few at a time; the rest wait their turn."""
+
+    def __init__(self, live: Any) -> None:
+        self.live = live
+        self.config = live.config
+        self.tokenizer = live.tokenizer
+        self._turns = threading.BoundedSemaphore(PASSES_AT_ONCE)
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self._running: dict[Any, Future] = {}
+
+    def trace(self, text: str, interventions: Any = None) -> Any:
+        """What happens to `text` on every floor. UserError says in words what is wrong with it."""
+        key = (text, interventions)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+            if mine := key not in self._running:
+                self._running[key] = Future()
+            answer = self._running[key]
+        if mine:
+            try:
+                trace = self._compute(text, interventions)
+                self._keep(key, trace)
+                answer.set_result(trace)
+            except BaseException as error:
+                answer.set_exception(error)
+            finally:
+                with self._lock:
+                    del self._running[key]
+        return answer.result()
+
+    def _compute(self, text: str, interventions: Any) -> Any:
+        if not self._turns.acquire(timeout=PATIENCE):
+            raise UserError("Many people are asking at this moment. Please try again in a few seconds.", "busy")
+        try:
+            return self.live.trace(text, interventions)
+        except TextError as error:
+            raise UserError(str(error), "not_text") from error
+        finally:
+            self._turns.release()
+
+    def _keep(self, key: Any, trace: Any) -> None:
+        size = tensor_bytes(trace)
+        with self._lock:
+            self._kept[key] = (trace, size)
+            total = sum(kept for _, kept in self._kept.values())
+            while len(self._kept) > 1 and (len(self._kept) > KEPT_TRACES or total > KEPT_BYTES):
+                total -= self._kept.popitem(last=False)[1][1]
+
+
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _open(path: str | None) -> Hospital:
+    torch.set_num_threads(1)  # several visitors share the cores; threads of one pass would wait for each other
+    hospital = Hospital(model.load(path))
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: never look through it again
+    return hospital
+
+
+def hospital() -> Hospital:
+    """The shared hospital; UserError if its checkpoint cannot be used."""
+    return _open(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None)
+
+
+def report(error: Exception) -> None:
+    """Tell the operator, without the visitor's words."""
+    logging.getLogger(__name__).error("%s", type(error).__name__, exc_info=error)

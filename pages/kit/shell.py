@@ -1,0 +1,100 @@
+"""What surrounds every page: navigation, language switch, style, and words instead of tracebacks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from model import UserError
+from pages.kit import service, state, words
+from pages.kit.words import t
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PAGES = (  # in the order in which a patient walks; the file's name is the page's address
+    ("pages/lobby.py", "nav.lobby", ":material/local_hospital:"),
+)
+
+_in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
+
+_html_lang = st.components.v2.component(
+    "html_lang", js="export default function ({ data }) {\n  document.documentElement.lang = data.lang;\n}\n"
+)
+
+
+def navigation() -> st.Page:
+    """The page that is open. The icon must be set first: otherwise the browser asks a font server for it."""
+    st.set_page_config(page_icon=str(ROOT / "assets" / "favicon.svg"), layout="wide")
+    return st.navigation(
+        [st.Page(path, title=t(key), icon=icon, default=i == 0) for i, (path, key, icon) in enumerate(PAGES)]
+    )
+
+
+def run() -> None:
+    """The whole of app.py."""
+    state.begin()
+    page = navigation()
+    st.html(ROOT / "assets" / "building" / "page.css")
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="masthead"):
+        st.html(f'<p class="brand">{words.t("brand")}</p>')
+        _language_switch()
+    with st.container(key="invisible"):
+        _html_lang(key="html_lang", data={"lang": t("language.html")})
+    inside = _in_shell.set(True)
+    try:
+        guarded(page.run)()
+    finally:
+        _in_shell.reset(inside)
+
+
+def require_shell() -> None:
+    """First call of every page file.
+
+    The first visitor of a fresh process who opens a page's own address gets that file alone, without app.py, because
+    the folder is called pages. Building the navigation turns that off for the whole process; the rerun is complete.
+    """
+    if not _in_shell.get():
+        state.begin()
+        navigation()
+        st.rerun()
+
+
+def guarded(draw: Callable[..., None]) -> Callable[..., None]:
+    """`draw`, with a sentence on screen in place of a traceback. For pages, and for fragments, which run alone."""
+
+    @wraps(draw)
+    def safely(*args: Any) -> None:
+        try:
+            draw(*args)
+        except UserError as error:
+            complain(error)
+        except Exception as error:
+            service.report(error)
+            complain(error)
+
+    return safely
+
+
+def _language_switch() -> None:
+    st.session_state["language_switch"] = words.current()
+    names = words.languages()
+    st.segmented_control(
+        t("language.label"), list(names), format_func=names.__getitem__, key="language_switch", required=True,
+        label_visibility="collapsed", on_change=lambda: state.put("lang", st.session_state["language_switch"]),
+    )  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:])", r"\\\1", text)
+
+
+def complain(error: Exception) -> None:
+    """One sentence that says what is wrong and what to do."""
+    st.error(plain(words.error_sentence(error)), icon=":material/error:")

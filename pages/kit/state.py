@@ -1,0 +1,119 @@
+"""Everything that a person can set, declared once. The table parses and writes the link in the address bar.
+
+A later page adds its settings to SETTINGS; nothing else has to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from pages.kit import words
+
+MAX_CHARS = 20_000
+"""Longest text that is looked at at all. Far above what 256 tokens can hold, so that a text which is too long can be
+told so, instead of being cut by the browser."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that a person can set."""
+
+    name: str
+    link: str | None  # its name in the link; None: not in the link
+    valid: Callable[[Any], bool]
+    read: Callable[[str], Any] = str  # from the link's text; ValueError if it is none
+    write: Callable[[Any], str] = str
+    default: Any = None  # None: the page decides (the example sentence, the last token, the top floor)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_CHARS and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _is_count(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        raise ValueError(text)
+    return int(text)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("lang", "lang", valid=lambda v: v in words.languages()),
+    Setting("sentence", "s", valid=_is_text),
+    Setting("token", "token", valid=_is_count(0, 999_999), read=_whole),  # a position; 0 is the door
+    Setting("floor", "floor", valid=_is_count(1, 999_999), read=_whole),
+)  # fmt: skip
+TABLE = {setting.name: setting for setting in SETTINGS}
+
+
+def from_link(query: Mapping[str, str]) -> dict[str, Any]:
+    """The valid settings of a link; whatever is not valid is left out."""
+    found = {}
+    for setting in SETTINGS:
+        text = query.get(setting.link) if setting.link else None
+        if text is None:
+            continue
+        try:
+            value = setting.read(text)
+        except ValueError:
+            continue
+        if setting.valid(value):
+            found[setting.name] = value
+    return found
+
+
+def to_link(values: Mapping[str, Any]) -> dict[str, str]:
+    """The link's parameters for settings; what has its default is left out."""
+    return {
+        setting.link: setting.write(values[setting.name])
+        for setting in SETTINGS
+        if setting.link and values.get(setting.name, setting.default) != setting.default
+    }
+
+
+def get(name: str) -> Any:
+    """What the visitor has set."""
+    return st.session_state.get(f"setting.{name}", TABLE[name].default)
+
+
+def put(name: str, value: Any) -> None:
+    """Set it. A value that is not valid is not taken; None gives the default back."""
+    if value is None or TABLE[name].valid(value):
+        st.session_state[f"setting.{name}"] = value
+
+
+def begin() -> None:
+    """Once a run, before anything is drawn: take over a link that was opened, or gone back to."""
+    query = {s.link: st.query_params[s.link] for s in SETTINGS if s.link and s.link in st.query_params}
+    if query and query != st.session_state.get("link"):
+        arrived = from_link(query)
+        for setting in SETTINGS:
+            if setting.link and (setting.name in arrived or setting.name != "lang"):
+                put(setting.name, arrived.get(setting.name))
+    if get("lang") is None:
+        put("lang", _language_of(st.context.locale))
+    publish()
+
+
+def _language_of(locale: str | None) -> str:
+    wanted = (locale or "").lower().split("-")[0]
+    return wanted if wanted in words.languages() else words.FALLBACK
+
+
+def publish() -> None:
+    """Write the link. Switching pages empties it, so every run does this."""
+    link = to_link({setting.name: get(setting.name) for setting in SETTINGS})
+    for setting in SETTINGS:
+        if setting.link and setting.link not in link and setting.link in st.query_params:
+            del st.query_params[setting.link]
+    for key, text in link.items():
+        if st.query_params.get(key) != text:
+            st.query_params[key] = text
+    st.session_state["link"] = link

@@ -1,0 +1,88 @@
+"""The lobby: type a sentence, and see which rooms light up for each of its tokens."""
+
+from pages.kit.shell import require_shell
+
+require_shell()
+
+import json  # noqa: E402
+
+import streamlit as st  # noqa: E402
+
+from model import UserError  # noqa: E402
+from pages.kit import building, service, shell, state, words  # noqa: E402
+from pages.kit.words import t  # noqa: E402
+
+EXAMPLES = json.loads((shell.ROOT / "assets" / "examples.json").read_text("utf-8"))
+
+
+def the_sentence() -> str:
+    """What was typed; before anything was, the first example in the visitor's language."""
+    typed = state.get("sentence")
+    return typed if typed is not None else EXAMPLES.get(words.current(), EXAMPLES[words.FALLBACK])[0]
+
+
+def admit(sentence: str) -> None:
+    """A new sentence: its last token is followed, from the top floor."""
+    state.put("sentence", sentence)
+    state.put("token", None)
+    state.put("floor", None)
+
+
+def ask() -> None:
+    st.session_state["sentence_box"] = the_sentence()
+    st.text_input(
+        t("lobby.sentence"), key="sentence_box", max_chars=state.MAX_CHARS, placeholder=t("lobby.placeholder"),
+        on_change=lambda: admit(st.session_state["sentence_box"]),
+    )  # fmt: skip
+    own, others = words.current(), [lang for lang in EXAMPLES if lang != words.current()]
+    with st.container(horizontal=True, gap="small", key="examples"):
+        for sentence in EXAMPLES.get(own, []):
+            st.button(shell.plain(sentence), on_click=admit, args=(sentence,), key=f"example {sentence}")
+        for lang in others:
+            with st.popover(t("lobby.examples_in", language=words.languages().get(lang, lang))):
+                for sentence in EXAMPLES[lang]:
+                    st.button(shell.plain(sentence), on_click=admit, args=(sentence,), key=f"example {sentence}")
+
+
+@st.fragment
+@shell.guarded
+def picture(sentence: str) -> None:
+    """The building for this sentence; after a mistake, the last good one under a sentence that explains."""
+    drawn = st.session_state.get("lobby.drawn")
+    try:
+        house = service.hospital()
+        trace = house.trace(sentence)
+        token, floor = state.get("token"), state.get("floor")
+        last, top = len(trace.ids) - 1, house.config.num_hidden_layers
+        token = token if token is not None and token <= last else last
+        floor = floor if floor is not None and floor <= top else top
+        drawn = building.data(trace, house.tokenizer, token, floor)
+        st.session_state["lobby.drawn"] = drawn
+    except UserError as error:
+        shell.complain(error)
+        if drawn:
+            st.caption(t("lobby.last_good"))
+    state.publish()
+    if drawn:
+        building.mount(drawn, follow)
+
+
+def follow(token: int, floor: int) -> None:
+    state.put("token", token)
+    state.put("floor", floor)
+
+
+def story() -> None:
+    with st.expander(t("story.title"), icon=":material/menu_book:"):
+        for row in ("triage", "nurse", "early", "all"):
+            said, true = st.columns(2, gap="large")
+            said.markdown(f"**{t('story.said')}** {t(f'story.{row}.said')}")
+            true.markdown(f"**{t('story.true')}** {t(f'story.{row}.true')}")
+        st.caption(t("story.source"))
+
+
+st.title(t("lobby.title"), anchor=False)
+st.html(f'<p class="lead">{t("lobby.lead")}</p>')
+ask()
+picture(the_sentence())
+story()
