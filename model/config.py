@@ -42,6 +42,11 @@ _ROPE_KEYS = {
 }  # fmt: skip
 
 
+def _is_number(value: Any) -> bool:
+    """A number above 0 of a size that arithmetic survives."""
+    return type(value) in (int, float) and 1e-30 < value < 1e30
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Every number that fixes the shape and the arithmetic of the model (names: `config.json` of DeepSeek-V3)."""
@@ -103,14 +108,26 @@ class ModelConfig:
              "each expert group needs at least 2 experts: a group's score is the sum of its best two.")  # fmt: skip
         need(self.num_nextn_predict_layers <= 1, "num_nextn_predict_layers above 1 is not supported; use 0 or 1.")
         need(not self.tie_word_embeddings, "tie_word_embeddings must be false: DeepSeek-V3's head is its own matrix.")
+        for name in ("rms_norm_eps", "routed_scaling_factor"):
+            need(_is_number(getattr(self, name)), f"{name} must be a number above 0, not {getattr(self, name)!r}.")
+        need(_is_number(self.rope_theta) and self.rope_theta > 1,
+             f"rope_theta must be a number above 1, not {self.rope_theta!r}.")  # fmt: skip
+        need(isinstance(self.norm_topk_prob, bool), "norm_topk_prob must be true or false.")
+        for name in ("bos_token_id", "eos_token_id"):
+            value = getattr(self, name)
+            need(type(value) is int and 0 <= value < self.vocab_size,
+                 f"{name} must be the number of a token, 0 to {self.vocab_size - 1}, not {value!r}.")  # fmt: skip
         if self.rope_scaling is not None:
+            need(isinstance(self.rope_scaling, dict), "rope_scaling must be null or an object.")
             kind = self.rope_scaling.get("rope_type", self.rope_scaling.get("type"))
             need(kind == "yarn", f"rope_scaling of type {kind!r} is not supported; use null or yarn.")
             unknown = sorted(set(self.rope_scaling) - _ROPE_KEYS)
             need(not unknown, f"rope_scaling field {', '.join(unknown)} is not supported.")
             for key in ("factor", "original_max_position_embeddings"):
+                need(_is_number(self.rope_scaling.get(key)), f"rope_scaling.{key} is missing or not a number.")
+            for key in ("beta_fast", "beta_slow", "mscale", "mscale_all_dim"):
                 value = self.rope_scaling.get(key)
-                need(isinstance(value, int | float) and value > 0, f"rope_scaling.{key} is missing or not a number.")
+                need(not value or _is_number(value), f"rope_scaling.{key} must be a number above 0, not {value!r}.")
 
     # -- derived numbers ------------------------------------------------------------------------------------------
 
@@ -179,7 +196,7 @@ class ModelConfig:
             if values.get(name, 0) is None:
                 values[name] = default
         if isinstance(values.get("eos_token_id"), list):
-            values["eos_token_id"] = values["eos_token_id"][0]
+            values["eos_token_id"] = (values["eos_token_id"] or [[]])[0]  # no id at all is refused below
         for name in ("bos_token_id", "eos_token_id"):
             if values.get(name, 0) is None:
                 del values[name]
@@ -190,7 +207,7 @@ class ModelConfig:
         """Read `config.json` at `path`; ConfigError says what is wrong with it."""
         try:
             data = json.loads(Path(path).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{Path(path).name} cannot be read as JSON: {error}.") from error
         if not isinstance(data, dict):
             raise ConfigError(f"{Path(path).name} does not hold a JSON object.")

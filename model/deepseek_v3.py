@@ -213,12 +213,23 @@ def choose(
     """
     n = choice_scores.shape[0]
     grouped = choice_scores.view(n, n_group, -1)
-    group_scores = grouped.topk(min(2, grouped.shape[2]), -1).values.sum(-1)
+    group_scores = _sum_of_best_two(grouped)
     kept = group_scores.topk(topk_group, -1).indices
     if topk_group < n_group:
         shut = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, kept, False)
-        choice_scores = grouped.masked_fill(shut.unsqueeze(-1), closed).view(n, -1)
+        shut = shut.unsqueeze(-1)
+        if closed > -torch.inf:  # what was ruled out one by one stays so
+            shut = shut & (grouped > -torch.inf)
+        choice_scores = grouped.masked_fill(shut, closed).view(n, -1)
     return group_scores, kept, choice_scores.topk(k, -1).indices
+
+
+def _sum_of_best_two(grouped: Tensor) -> Tensor:
+    """(N, G, E / G) -> (N, G)"""
+    if grouped.shape[2] < 2 or grouped.shape[0] < 512:
+        return grouped.topk(min(2, grouped.shape[2]), -1).values.sum(-1)
+    best, at = grouped.max(-1, keepdim=True)  # for many rows two passes are three times as fast as topk
+    return best.squeeze(-1) + grouped.scatter(2, at, -torch.inf).amax(-1)
 
 
 class Experts(nn.Module):

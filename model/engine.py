@@ -1,10 +1,17 @@
 """The same arithmetic as `deepseek_v3.py` with as few operations as possible: what runs live.
 
-At this size a forward pass costs what starting its small operations costs. So matrices that meet are multiplied once,
-when the model is loaded: queries are made directly in the latent's space (W_UQ, W_UK and the softmax scale in one
-matrix), the blended latents go to the hidden state through one matrix (W_UV, W_O), both down-projections are one, and
-the shared expert is one more expert. No expert's weights are copied: the up-projections are a sampled matrix product
-(only the chosen rows of one tall matrix), the down-projections a weighted embedding bag. One sequence at a time.
+At this size a forward pass costs what starting its small operations costs. So
+
+- matrices that meet are multiplied once, when the model is loaded: queries are made directly in the latent's space
+  (W_UQ, W_UK and the softmax scale in one matrix), blended latents go to the hidden state through one (W_UV, W_O), and
+  both down-projections are one;
+- the shared expert is one more expert, and no expert's weights are copied: the up-projections are a sampled matrix
+  product (only the chosen rows of one tall matrix), the down-projections a weighted embedding bag;
+- RMSNorm, six operations in PyTorch on a CPU, is one: LayerNorm of [x, -x], whose mean is 0 and whose variance is the
+  mean square of x. The residual stream is carried as [x, -x]; matrices that write to it are stored as [W, -W];
+- what a trace keeps is written once, where it will stay.
+
+One sequence at a time.
 """
 
 from __future__ import annotations
@@ -12,14 +19,14 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from model.config import ModelConfig
-from model.deepseek_v3 import DecoderLayer, DeepseekV3, DenseFFN, MoE, Routing, choose, rope_table
+from model.deepseek_v3 import DecoderLayer, DeepseekV3, DenseFFN, MoE, choose, rope_table, rotate
 from model.interventions import NONE, Interventions
 from model.kernels import grouped_experts
 from model.trace import Trace, attention_weights, causal_mask
@@ -61,20 +68,25 @@ class LatentCache:
         self.length = min(self.length, length)
 
 
+def _doubled(x: Tensor, dim: int = -1) -> Tensor:
+    """[x, -x]"""
+    return torch.cat([x, -x], dim)
+
+
 @dataclass(frozen=True)
 class _Layer:
     """One layer's weights as the engine multiplies them. Matrices named *_t are stored (in, out)."""
 
     module: DecoderLayer
-    norm_1: Tensor
-    norm_q: Tensor | None  # None without q-LoRA
-    norm_kv: Tensor
-    down: Tensor  # (q_lora_rank + r + p, d), or (r + p, d) without q-LoRA
+    norm_1: Tensor  # (2d,) the norm's weight twice
+    norm_q: Tensor | None  # (2 q_lora_rank,); None without q-LoRA
+    norm_kv: Tensor  # (2r,)
+    down: Tensor  # (2 q_lora_rank + 2r + p, d): c_Q and -c_Q, c_KV and -c_KV, k_R; without q-LoRA no c_Q
     query: Tensor  # (H x (r + p), q_lora_rank or d), with the softmax scale
-    out_t: Tensor  # (H x r, d)
-    norm_2: Tensor
+    out_t: Tensor  # (H x r, 2d)
+    norm_2: Tensor  # (2d,)
     ffn_in: Tensor  # dense: (2 x intermediate, d); MoE: the router, (E, d)
-    ffn_out_t: Tensor  # dense: (intermediate, d); MoE: every neuron of every expert, ((E + S) x m, d)
+    ffn_out_t: Tensor  # dense: (intermediate, 2d); MoE: every neuron of every expert, ((E + S) x m, d)
     bias: Tensor | None  # MoE: the selection bias (E,)
     gate_up: Tensor | None  # MoE: ((E + S) x 2m, d)
 
@@ -84,13 +96,36 @@ class _Layer:
         return torch.linalg.svd(self.module.self_attn.kv_b_proj.weight, full_matrices=False).Vh
 
 
-class _Seen(NamedTuple):
-    """What a traced pass keeps of one layer."""
+class _Record:
+    """Room for what the gates do: for every MoE layer when a trace is taken, else one room used again and again."""
 
-    before: Tensor
-    mid: Tensor
-    queries: Tensor
-    routing: Routing | None
+    def __init__(self, c: ModelConfig, layers: int, tokens: int, k: int) -> None:
+        def room(width: int) -> Tensor:
+            return torch.empty(layers, tokens, width)
+
+        shared = c.n_shared_experts
+        self.logits, self.scores, self.choice_scores = (room(c.n_routed_experts) for _ in range(3))
+        self.group_scores, self.raw_weights = room(c.n_group), room(k)
+        self.kept_groups = torch.empty(layers, tokens, c.topk_group, dtype=torch.int64)
+        # The shared experts stand behind the chosen ones, with weight 1.
+        self.experts = torch.empty(layers, tokens, k + shared, dtype=torch.int64)
+        self.experts[..., k:] = torch.arange(c.n_routed_experts, c.n_routed_experts + shared)
+        self.factors = torch.ones(layers, tokens, k + shared)
+        self.k = k
+        # The pattern of the sampled product: every token wants the same number of rows.
+        wanted = (k + shared) * 2 * c.moe_intermediate_size
+        self.row_starts = torch.arange(0, tokens * wanted + 1, wanted)
+        self.zeros = torch.zeros(tokens * wanted)
+        self.states: list[tuple[Tensor, Tensor, Tensor]] = []  # per layer: before, between, queries
+
+    def stages(self, layers: int) -> dict[str, Tensor]:
+        """Fields of `Trace` for the first `layers` MoE layers."""
+        return {
+            "router_logits": self.logits[:layers], "scores": self.scores[:layers],
+            "choice_scores": self.choice_scores[:layers], "group_scores": self.group_scores[:layers],
+            "kept_groups": self.kept_groups[:layers], "chosen": self.experts[:layers, :, : self.k],
+            "raw_weights": self.raw_weights[:layers], "weights": self.factors[:layers, :, : self.k],
+        }  # fmt: skip
 
 
 class Engine:
@@ -99,35 +134,37 @@ class Engine:
     def __init__(self, model: DeepseekV3) -> None:
         self.model = model.eval().requires_grad_(False)
         self.c: ModelConfig = model.c
+        c = self.c
         with torch.no_grad():
             self.layers = [self._prepare(layer) for layer in model.layers]
             self.mtp_layer = self._prepare(model.mtp.block) if model.mtp is not None else None
-        c = self.c
+            self._norm = model.norm.weight.repeat(2)
+            self._both = _doubled(torch.eye(c.hidden_size))
         count, m = c.n_routed_experts + c.n_shared_experts, c.moe_intermediate_size
         self._rows_in = torch.arange(count * 2 * m).view(count, 2 * m)  # rows of gate_up that belong to each expert
         self._rows_out = torch.arange(count * m).view(count, m)  # rows of ffn_out_t that belong to each expert
-        self._shared = torch.arange(c.n_routed_experts, count)
         self._rope = rope_table(c, min(c.max_position_embeddings, 4096))
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
     @staticmethod
     def _prepare(layer: DecoderLayer) -> _Layer:
-        attention, mlp = layer.self_attn, layer.mlp
+        attention, mlp, c = layer.self_attn, layer.mlp, layer.self_attn.c
         query, out = attention.absorbed()
-        down, norm_q = attention.kv_a_proj_with_mqa.weight, None
-        if attention.c.q_lora_rank is not None:
-            down = torch.cat([attention.q_a_proj.weight, down])
-            norm_q = attention.q_a_layernorm.weight
+        kv, key = attention.kv_a_proj_with_mqa.weight.split([c.kv_lora_rank, c.qk_rope_head_dim])
+        down, norm_q = [_doubled(kv, 0), key], None
+        if c.q_lora_rank is not None:
+            down.insert(0, _doubled(attention.q_a_proj.weight, 0))
+            norm_q = attention.q_a_layernorm.weight.repeat(2)
         if isinstance(mlp, DenseFFN):
             ffn_in = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
-            ffn_out, bias, gate_up = mlp.down_proj.weight.t().contiguous(), None, None
+            ffn_out, bias, gate_up = _doubled(mlp.down_proj.weight.t()), None, None
         else:
             ffn_in, bias = mlp.gate.weight, mlp.gate.e_score_correction_bias
             ffn_out, gate_up = mlp.experts.down.flatten(0, 1), mlp.experts.gate_up.flatten(0, 1)
         return _Layer(
-            layer, layer.input_layernorm.weight, norm_q, attention.kv_a_layernorm.weight, down.contiguous(),
-            (query.flatten(0, 1) * attention.scale).contiguous(), out.flatten(1).t().contiguous(),
-            layer.post_attention_layernorm.weight, ffn_in, ffn_out, bias, gate_up,
+            layer, layer.input_layernorm.weight.repeat(2), norm_q, attention.kv_a_layernorm.weight.repeat(2),
+            torch.cat(down), (query.flatten(0, 1) * attention.scale).contiguous(), _doubled(out.flatten(1).t()),
+            layer.post_attention_layernorm.weight.repeat(2), ffn_in, ffn_out, bias, gate_up,
         )  # fmt: skip
 
     def new_cache(self, mtp: bool = False) -> LatentCache:
@@ -135,27 +172,24 @@ class Engine:
         c = self.c
         return LatentCache(1 if mtp else c.num_hidden_layers, c.kv_lora_rank + c.qk_rope_head_dim)
 
-    # -- one layer ----------------------------------------------------------------------------------------------
+    # -- one layer; x is the residual stream as [x, -x], (T, 2d) -------------------------------------------------------
 
     def _attend(self, layer: _Layer, index: int, x: Tensor, store: Tensor, past: int, rope: Tensor,
                 mask: Tensor | None, do: Interventions, plain: bool) -> tuple[Tensor, Tensor]:  # fmt: skip
         """x + attention(norm(x)); also the queries. Writes the new tokens' latents into `store` (capacity, r + p)."""
         c, new = self.c, x.shape[0]
         r, p, heads = c.kv_lora_rank, c.qk_rope_head_dim, c.num_attention_heads
-        h = F.rms_norm(x, (c.hidden_size,), layer.norm_1, c.rms_norm_eps)
+        h = F.layer_norm(x, layer.norm_1.shape, layer.norm_1, None, c.rms_norm_eps)[:, : c.hidden_size]
         low = F.linear(h, layer.down)
-        if layer.norm_q is None:
-            c_q, c_kv, k_rope = h, low[:, :r], low[:, r:]
-        else:
-            c_q, c_kv, k_rope = low.split([c.q_lora_rank or 0, r, p], 1)
-            c_q = F.rms_norm(c_q, layer.norm_q.shape, layer.norm_q, 1e-6)
-        c_kv = F.rms_norm(c_kv, (r,), layer.norm_kv, 1e-6)
+        c_q, at = h, 0
+        if layer.norm_q is not None:
+            at = layer.norm_q.shape[0]
+            c_q = F.layer_norm(low[:, :at], (at,), layer.norm_q, None, 1e-6)[:, : at // 2]
+        c_kv = F.layer_norm(low[:, at : at + 2 * r], (2 * r,), layer.norm_kv, None, 1e-6)[:, :r]
         if do.latent_rank is not None and do.latent_rank < r:
             kept = layer.latent_directions[: do.latent_rank]
             c_kv = c_kv @ kept.t() @ kept
-        rows = store[past : past + new]
-        rows[:, :r] = c_kv
-        rows[:, r:] = k_rope
+        rows = torch.cat([c_kv, low[:, at + 2 * r :]], 1, out=store[past : past + new])
         _turn(rows[:, r:], rope)
         queries = F.linear(c_q, layer.query).view(new, heads, r + p)
         _turn(queries[..., r:], rope[:, None])
@@ -175,90 +209,111 @@ class Engine:
         w_uk, w_uv = attention.up_projections()
         q = torch.einsum("tr,hqr->thq", c_q, attention.query_matrix())
         q_nope, q_rope = q.split([c.qk_nope_head_dim, c.qk_rope_head_dim], -1)
-        q_rope = torch.view_as_real(torch.view_as_complex(q_rope.unflatten(-1, (-1, 2)).contiguous()) * rope[:, None])
         latent, k_rope = memory.split([c.kv_lora_rank, c.qk_rope_head_dim], 1)
         keys, values = torch.einsum("sr,hnr->shn", latent, w_uk), torch.einsum("sr,hvr->shv", latent, w_uv)
-        scores = torch.einsum("thn,shn->ths", q_nope, keys) + torch.einsum("thp,sp->ths", q_rope.flatten(-2), k_rope)
+        scores = torch.einsum("thn,shn->ths", q_nope, keys)
+        scores = (scores + torch.einsum("thp,sp->ths", rotate(q_rope.contiguous(), rope[:, None]), k_rope))
         scores = scores * attention.scale
         if mask is not None:
             scores = scores + mask.view_as(scores)
         out = torch.einsum("ths,shv->thv", scores.softmax(-1), values)
         for _, head in (at for at in do.silence_heads if at[0] == index):
             out[:, head] = 0
-        return x + attention.o_proj(out.flatten(1))
+        return x + _doubled(attention.o_proj(out.flatten(1)))
 
-    def _route(self, layer: _Layer, u: Tensor) -> Routing:
-        """Every stage of the gate (see `deepseek_v3.Router`)."""
-        c = self.c
-        logits = F.linear(u, layer.ffn_in)
-        scores = torch.sigmoid(logits)
-        choice_scores = scores + layer.bias
-        group_scores, kept, chosen = choose(choice_scores, c.n_group, c.topk_group, c.num_experts_per_tok)
-        raw = scores.gather(1, chosen)
-        return Routing(logits, scores, choice_scores, group_scores, kept, chosen, raw, self._weigh(raw))
+    def _route(self, layer: _Layer, index: int, u: Tensor, record: _Record, m: int, do: Interventions) -> None:
+        """Every stage of the gate (see `deepseek_v3.Router`), written to room m of the record."""
+        c, k, changed = self.c, record.k, bool(do)
+        logits = torch.mm(u, layer.ffn_in.t(), out=record.logits[m])
+        scores = torch.sigmoid(logits, out=record.scores[m])
+        if changed and do.gate == "softmax":
+            torch.softmax(logits, -1, out=scores)
+        choice_scores = torch.add(scores, layer.bias, out=record.choice_scores[m])
+        closed = -torch.inf
+        if changed:
+            self._apply(index, choice_scores, do)
+            closed = 0.0 if do.gate == "mask_with_zero" else closed
+        group_scores, kept, chosen = choose(choice_scores, c.n_group, c.topk_group, k, closed)
+        record.group_scores[m], record.kept_groups[m], record.experts[m, :, :k] = group_scores, kept, chosen
+        weighed = scores + layer.bias if changed and do.gate == "bias_in_weights" else scores
+        raw = torch.gather(weighed, 1, chosen, out=record.raw_weights[m])
+        weights = record.factors[m, :, :k]
+        if c.norm_topk_prob:
+            torch.div(raw, raw.sum(-1, keepdim=True).add_(1e-20).div_(c.routed_scaling_factor), out=weights)
+        else:
+            torch.mul(raw, c.routed_scaling_factor, out=weights)
+        if changed:
+            record.factors[m, :, k:] = 0.0 if index in do.silence_shared else 1.0
+            if index in do.silence_routed:
+                weights.zero_()
 
-    def _weigh(self, raw: Tensor) -> Tensor:
-        if not self.c.norm_topk_prob:
-            return raw * self.c.routed_scaling_factor
-        return raw / raw.sum(-1, keepdim=True).add_(1e-20).div_(self.c.routed_scaling_factor)
-
-    def _route_changed(self, layer: _Layer, index: int, u: Tensor, do: Interventions) -> Routing:
-        """The gate under interventions; `Interventions` says what each does."""
-        c = self.c
-        logits = F.linear(u, layer.ffn_in)
-        scores = logits.softmax(-1) if do.gate == "softmax" else torch.sigmoid(logits)
-        choice_scores = scores + layer.bias
+    @staticmethod
+    def _apply(index: int, choice_scores: Tensor, do: Interventions) -> None:
+        """Dismissed and forced experts (see `Interventions`), in place."""
         for at, expert in do.dismiss:
             if at == index:
                 choice_scores[:, expert] = -torch.inf
-        forced = [expert for at, expert in do.force if at == index]
-        if forced:
-            choice_scores[:, forced] = 1e4
-        k = do.num_experts_per_tok or c.num_experts_per_tok
-        closed = 0.0 if do.gate == "mask_with_zero" else -torch.inf
-        group_scores, kept, chosen = choose(choice_scores, c.n_group, c.topk_group, k, closed)
-        raw = (scores + layer.bias if do.gate == "bias_in_weights" else scores).gather(1, chosen)
-        weights = self._weigh(raw)
-        if index in do.silence_routed:
-            weights = torch.zeros_like(weights)
-        return Routing(logits, scores, choice_scores, group_scores, kept, chosen, raw, weights)
+        for at, expert in do.force:
+            if at == index:
+                choice_scores[:, expert] = 1e4  # above every sigmoid + bias, and finite: groups add two of them
 
-    def _experts(self, layer: _Layer, u: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """sum_j weights[t, j] x opinion of expert chosen[t, j] on u[t]; `chosen` includes the shared ones."""
-        c, (tokens, each) = self.c, chosen.shape
-        m, count = c.moe_intermediate_size, self._rows_in.shape[0]
-        if 2 * m * c.hidden_size > _SMALL_EXPERT or layer.gate_up is None or u.device.type != "cpu":
+    def _experts(self, layer: _Layer, u: Tensor, record: _Record, m: int) -> Tensor:
+        """(T, d): sum over the chosen and the shared experts of factor x opinion on u."""
+        c, experts, factors = self.c, record.experts[m], record.factors[m]
+        tokens, each = experts.shape
+        inner_size, count = c.moe_intermediate_size, self._rows_in.shape[0]
+        if 2 * inner_size * c.hidden_size > _SMALL_EXPERT or layer.gate_up is None:
             assert isinstance(layer.module.mlp, MoE)
-            experts = layer.module.mlp.experts
-            return grouped_experts(u, experts.gate_up, experts.down, chosen, weights, count)
-        flat = chosen.view(-1)
+            weights = layer.module.mlp.experts
+            return grouped_experts(u, weights.gate_up, weights.down, experts, factors, count)
+        flat = experts.view(-1)
         wanted = torch.sparse_csr_tensor(
-            torch.arange(0, tokens * each * 2 * m + 1, each * 2 * m), self._rows_in.index_select(0, flat).view(-1),
-            torch.zeros(tokens * each * 2 * m), (tokens, count * 2 * m), check_invariants=False,
+            record.row_starts, self._rows_in.index_select(0, flat).view(-1), record.zeros,
+            (tokens, count * 2 * inner_size), check_invariants=False,
         )  # fmt: skip
-        gate, up = (
-            torch.sparse.sampled_addmm(wanted, u, layer.gate_up.t(), beta=0.0).values().view(tokens, each, 2 * m)
-        ).split(m, -1)
-        inner = F.silu(gate).mul_(up).mul_(weights.unsqueeze(-1))
-        rows = self._rows_out.index_select(0, flat).view(tokens, each * m)
-        return F.embedding_bag(rows, layer.ffn_out_t, mode="sum", per_sample_weights=inner.view(tokens, each * m))
+        both = torch.sparse.sampled_addmm(wanted, u, layer.gate_up.t(), beta=0.0).values()
+        gate, up = both.view(tokens, each, 2 * inner_size).split(inner_size, -1)
+        inner = F.silu(gate).mul_(up).mul_(factors.unsqueeze(-1)).view(tokens, -1)
+        rows = self._rows_out.index_select(0, flat).view(tokens, -1)
+        return F.embedding_bag(rows, layer.ffn_out_t, mode="sum", per_sample_weights=inner)
 
-    def _ffn(self, layer: _Layer, index: int, x: Tensor, do: Interventions) -> tuple[Tensor, Routing | None]:
-        """x + FFN(norm(x)), and what the router did."""
-        c, tokens = self.c, x.shape[0]
-        u = F.rms_norm(x, (c.hidden_size,), layer.norm_2, c.rms_norm_eps)
+    def _ffn(self, layer: _Layer, index: int, x: Tensor, record: _Record, m: int, do: Interventions) -> Tensor:
+        """x + FFN(norm(x))."""
+        c = self.c
+        u = F.layer_norm(x, layer.norm_2.shape, layer.norm_2, None, c.rms_norm_eps)[:, : c.hidden_size]
         if layer.bias is None:
             gate, up = F.linear(u, layer.ffn_in).chunk(2, -1)
-            return torch.addmm(x, F.silu(gate).mul_(up), layer.ffn_out_t), None
-        routing = self._route_changed(layer, index, u, do) if do else self._route(layer, u)
-        chosen, weights = routing.chosen, routing.weights
-        if c.n_shared_experts:
-            chosen = torch.cat([chosen, self._shared.expand(tokens, -1)], 1)
-            nurse = 0.0 if index in do.silence_shared else 1.0
-            weights = F.pad(weights, (0, c.n_shared_experts), value=nurse)
-        return x + self._experts(layer, u, chosen, weights), routing
+            return torch.addmm(x, F.silu(gate).mul_(up), layer.ffn_out_t)
+        self._route(layer, index, u, record, m, do)
+        return torch.addmm(x, self._experts(layer, u, record, m), self._both)
 
     # -- the whole model ------------------------------------------------------------------------------------------
+
+    def _run(self, ids: list[int], cache: LatentCache, record: _Record, traced: bool, do: Interventions, plain: bool
+             ) -> Tensor:  # fmt: skip
+        """The residual stream (T, 2d) after the last layer that runs."""
+        c = self.c
+        x = _doubled(self.model.embed_tokens(torch.tensor(ids)))
+        store, past = cache.reserve(len(ids)), cache.length
+        rope = self._rope[past : past + len(ids)]
+        mask = causal_mask(len(ids), c.num_attention_heads, past)
+        for index, layer in enumerate(self.layers[: do.stop_after]):
+            mid, queries = self._attend(layer, index, x, store[index], past, rope, mask, do, plain)
+            room = max(index - c.first_k_dense_replace, 0) if traced else 0
+            after = self._ffn(layer, index, mid, record, room, do)
+            if traced:
+                record.states.append((x, mid, queries))
+            x = after
+        cache.length += len(ids)
+        return x
+
+    def _final(self, x: Tensor) -> Tensor:
+        """The final norm: (T, 2d) -> (T, d)."""
+        return F.layer_norm(x, self._norm.shape, self._norm, None, self.c.rms_norm_eps)[:, : self.c.hidden_size]
+
+    def _record(self, tokens: int, do: Interventions, traced: bool) -> _Record:
+        return _Record(self.c, max(self.c.num_moe_layers, 1) if traced else 1, tokens,
+                       do.num_experts_per_tok or self.c.num_experts_per_tok)  # fmt: skip
 
     @torch.inference_mode()
     def forward(self, ids: list[int], cache: LatentCache | None = None, *, last_only: bool = False,
@@ -267,54 +322,29 @@ class Engine:
 
         `last_only`: only the last token's logits and state, (1, ...). Untraced; bit for bit what `trace` gives.
         """
+        interventions.check(self.c)
         cache = cache if cache is not None else self.new_cache()
-        states, _ = self._run(ids, cache, interventions, attention == "plain", None)
+        record = self._record(len(ids), interventions, False)
+        states = self._final(self._run(ids, cache, record, False, interventions, attention == "plain"))
         states = states[-1:] if last_only else states
         return F.linear(states, self.model.lm_head.weight), states
 
     @torch.inference_mode()
     def trace(self, ids: list[int], interventions: Interventions = NONE) -> Trace:
         """The same pass, from an empty cache, with everything it saw."""
-        seen: list[_Seen] = []
-        cache = self.new_cache()
-        states, x = self._run(ids, cache, interventions, False, seen)
-        routings = [s.routing for s in seen if s.routing is not None] or [self._no_routing(len(ids), interventions)]
-        stages = {
-            name: torch.stack([getattr(routing, name) for routing in routings])
-            for name in Routing._fields
-        }  # fmt: skip
-        if len(routings) == 1 and seen[-1].routing is None:  # stopped on a dense layer
-            stages = {name: stage[:0] for name, stage in stages.items()}
-        stages["router_logits"] = stages.pop("logits")
+        interventions.check(self.c)
+        c, cache, record = self.c, self.new_cache(), self._record(len(ids), interventions, True)
+        x = self._run(ids, cache, record, True, interventions, False)
+        ran = len(record.states)
+        before, mid, queries = zip(*record.states, strict=True)
+        states = self._final(x)
+        d = c.hidden_size
         return Trace(
-            config=self.c, interventions=interventions, ids=tuple(ids),
-            hidden=torch.stack([*(s.before for s in seen), x]), mid=torch.stack([s.mid for s in seen]),
-            queries=torch.stack([s.queries for s in seen]), memory=cache.memory[: len(seen)], final_hidden=states,
-            logits=F.linear(states, self.model.lm_head.weight), **stages,
+            config=c, interventions=interventions, ids=tuple(ids), hidden=torch.stack([*before, x])[..., :d],
+            mid=torch.stack(mid)[..., :d], queries=torch.stack(queries), memory=cache.memory[:ran],
+            final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
+            **record.stages(max(ran - c.first_k_dense_replace, 0)),
         )  # fmt: skip
-
-    def _run(self, ids: list[int], cache: LatentCache, do: Interventions, plain: bool, seen: list[_Seen] | None
-             ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Final states (T, d) and the residual stream that they were normed from."""
-        do.check(self.c)
-        x = self.model.embed_tokens(torch.tensor(ids))
-        store, past = cache.reserve(len(ids)), cache.length
-        rope = self._rope[past : past + len(ids)]
-        mask = causal_mask(len(ids), self.c.num_attention_heads, past)
-        for index, layer in enumerate(self.layers[: do.stop_after]):
-            mid, queries = self._attend(layer, index, x, store[index], past, rope, mask, do, plain)
-            after, routing = self._ffn(layer, index, mid, do)
-            if seen is not None:
-                seen.append(_Seen(x, mid, queries, routing))
-            x = after
-        cache.length += len(ids)
-        return F.rms_norm(x, (self.c.hidden_size,), self.model.norm.weight, self.c.rms_norm_eps), x
-
-    def _no_routing(self, tokens: int, do: Interventions) -> Routing:
-        c, k = self.c, do.num_experts_per_tok or self.c.num_experts_per_tok
-        wide, few = torch.empty(tokens, c.n_routed_experts), torch.empty(tokens, k)
-        kept, chosen = torch.empty(tokens, c.topk_group, dtype=torch.int64), few.long()
-        return Routing(wide, wide, wide, torch.empty(tokens, c.n_group), kept, chosen, few, few)
 
     # -- multi-token prediction -----------------------------------------------------------------------------------
 
@@ -322,23 +352,22 @@ class Engine:
     def predict_further(self, ids: list[int], states: Tensor, cache: LatentCache) -> Tensor:
         """MTP logits (T, vocab): from final states (T, d) of T positions and the ids that *follow* each of them, what
         comes after those. `cache` is the MTP module's own (`new_cache(mtp=True)`)."""
-        mtp = self.model.mtp
-        if mtp is None or self.mtp_layer is None:
+        mtp, layer = self.model.mtp, self.mtp_layer
+        if mtp is None or layer is None:
             raise ValueError("This model has no MTP module.")
-        x = mtp.join(self.model.embed_tokens(torch.tensor(ids)), states)
+        x = _doubled(mtp.join(self.model.embed_tokens(torch.tensor(ids)), states))
         store, past = cache.reserve(len(ids)), cache.length
         mask = causal_mask(len(ids), self.c.num_attention_heads, past)
         rope = self._rope[past : past + len(ids)]
-        x, _ = self._attend(self.mtp_layer, -1, x, store[0], past, rope, mask, NONE, False)
-        x, _ = self._ffn(self.mtp_layer, -1, x, NONE)
+        x, _ = self._attend(layer, -1, x, store[0], past, rope, mask, NONE, False)
+        x = self._ffn(layer, -1, x, self._record(len(ids), NONE, False), 0, NONE)
         cache.length += len(ids)
-        return F.linear(mtp.norm(x), self.model.lm_head.weight)
+        return F.linear(mtp.norm(x[:, : self.c.hidden_size]), self.model.lm_head.weight)
 
 
 def _turn(x: Tensor, rope: Tensor) -> None:
     """Rotate the interleaved pairs of x's last dimension in place, by `rope` (complex, broadcastable)."""
-    pairs = x.unflatten(-1, (-1, 2))
     if x.storage_offset() % 2 or any(step % 2 for step in x.stride()[:-1]):
-        x.copy_(torch.view_as_real(torch.view_as_complex(pairs.contiguous()) * rope).flatten(-2))
+        x.copy_(rotate(x.contiguous(), rope))  # complex numbers need even places
     else:
-        torch.view_as_complex(pairs).mul_(rope)
+        torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(rope)

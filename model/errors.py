@@ -11,7 +11,7 @@ class UserError(ValueError):
     `key` and `values` name the same sentence for screens in other languages.
     """
 
-    def __init__(self, message: str, key: str = "unusable", **values: Any) -> None:
+    def __init__(self, message: str, key: str = "unusable", /, **values: Any) -> None:
         super().__init__(message)
         self.key = key
         self.values = values
