@@ -8,7 +8,6 @@ import json  # noqa: E402
 
 import streamlit as st  # noqa: E402
 
-from model import UserError  # noqa: E402
 from pages.kit import building, service, shell, state, words  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -58,7 +57,7 @@ def picture(sentence: str) -> None:
         floor = floor if floor is not None and floor <= top else top
         drawn = building.data(trace, house.tokenizer, token, floor)
         st.session_state["lobby.drawn"] = drawn
-    except UserError as error:
+    except Exception as error:
         shell.complain(error)
         if drawn:
             st.caption(t("lobby.last_good"))

@@ -201,6 +201,8 @@ class View {
     return piece.special ? this.say(token === 0 ? "door" : "end") : piece.text;
   }
 
+  inProse(token) { return this.nameOf(token).replace(/^␣(?=.)/, ""); }
+
   // -- words and numbers
 
   label() {
@@ -254,7 +256,7 @@ class View {
       chip.setAttribute("aria-checked", String(i === this.token));
       chip.tabIndex = i === this.token ? 0 : -1;
     });
-    const name = this.nameOf(this.token);
+    const name = this.inProse(this.token);
     this.title.textContent = this.say("title", { perToken: this.count(this.data.counts.per_token), token: name });
     this.showNext(name);
     this.showFloor();

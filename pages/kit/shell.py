@@ -72,10 +72,7 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
     def safely(*args: Any) -> None:
         try:
             draw(*args)
-        except UserError as error:
-            complain(error)
         except Exception as error:
-            service.report(error)
             complain(error)
 
     return safely
@@ -96,5 +93,7 @@ def plain(text: str) -> str:
 
 
 def complain(error: Exception) -> None:
-    """One sentence that says what is wrong and what to do."""
+    """One sentence that says what is wrong and what to do; the operator's log gets what a person cannot mend."""
+    if not isinstance(error, UserError):
+        service.report(error)
     st.error(plain(words.error_sentence(error)), icon=":material/error:")

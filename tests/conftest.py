@@ -1,0 +1,120 @@
+"""What several tests need: a checkpoint to run with, a server, a browser."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+SHIPPED = ROOT / "assets" / "hospital"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cold: run as the first visitor of a fresh process does")
+
+
+def random_checkpoint(folder: Path, preset: str) -> Path:
+    """A checkpoint of untrained numbers: the shape is what these tests look at."""
+    import torch
+
+    from model import ModelConfig, checkpoint
+    from model.deepseek_v3 import DeepseekV3
+
+    network = DeepseekV3(ModelConfig.preset(preset)).initialise(1)
+    dice = torch.Generator().manual_seed(2)
+    for router in network.routers():
+        router.e_score_correction_bias.normal_(0, 0.02, generator=dice)
+    checkpoint.save(network, folder, SHIPPED / "tokenizer.json", fp8=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hospital_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped checkpoint, or an untrained one of its shape where none is shipped."""
+    if (SHIPPED / "config.json").exists():
+        return SHIPPED
+    return random_checkpoint(tmp_path_factory.mktemp("hospital"), "hospital")
+
+
+@pytest.fixture(scope="session")
+def clinic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint of another shape."""
+    return random_checkpoint(tmp_path_factory.mktemp("clinic"), "clinic")
+
+
+@pytest.fixture(autouse=True)
+def warm_navigation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AppTest starts every run as the first of a fresh process; a server leaves that mode after its first visitor."""
+    if "cold" in request.keywords:
+        return
+    from streamlit.runtime.pages_manager import PagesManager
+
+    original = PagesManager.__init__
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        PagesManager.uses_pages_directory = False
+
+    monkeypatch.setattr(PagesManager, "__init__", init)
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], str]]:
+    """Starts a server of this app for a checkpoint, on a free port; gives its address."""
+    running = []
+
+    def start(checkpoint: Path) -> str:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        log = (tmp_path_factory.mktemp("server") / "log").open("w")
+        running.append(subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port),
+             "--server.address", "127.0.0.1", "--server.headless", "true"],
+            cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
+            env={**os.environ, "TOKEN_HOSPITAL_CHECKPOINT": str(checkpoint)},
+        ))  # fmt: skip
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.05)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def server(serve: Callable[[Path], str], hospital_folder: Path) -> str:
+    """The app's address, running with the hospital."""
+    return serve(hospital_folder)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    system = Path("/usr/bin/chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(system) if system.exists() else None,
+            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+                  "--disable-component-update", "--disable-sync"],
+        )  # fmt: skip
+        yield chromium
+        chromium.close()

@@ -1,0 +1,402 @@
+"""The lobby without a browser: state and link, the building's data, every bad input in both languages."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streamlit import config as streamlit_config
+from streamlit.testing.v1 import AppTest
+
+import model
+from pages.kit import building, service, state, words
+
+ROOT = Path(__file__).resolve().parents[1]
+APP = str(ROOT / "app.py")
+EXAMPLES = json.loads((ROOT / "assets" / "examples.json").read_text("utf-8"))
+LANGUAGES = ["en", "zh"]
+say = words.say
+
+
+# -- state and link ----------------------------------------------------------------------------------------------------
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+some_values = st.fixed_dictionaries({}, optional={
+    "lang": st.sampled_from(LANGUAGES), "sentence": text,
+    "token": st.integers(0, 999_999), "floor": st.integers(1, 999_999),
+})  # fmt: skip
+
+
+@given(some_values)
+def test_link_round_trip(values):
+    assert state.from_link(state.to_link(values)) == values
+
+
+@given(st.dictionaries(st.sampled_from([s.link for s in state.SETTINGS if s.link] + ["other"]), st.text(max_size=30)))
+def test_any_link_gives_valid_settings_only(query):
+    for name, value in state.from_link(query).items():
+        assert state.TABLE[name].valid(value)
+
+
+@pytest.mark.parametrize("query", [
+    {"lang": "<script>"}, {"token": "-1"}, {"token": "1e9"}, {"token": "٣"}, {"token": "99999999999999999"},
+    {"floor": "0"}, {"floor": ""}, {"floor": "5.5"}, {"s": "x" * (state.MAX_CHARS + 1)}, {"s": "\ud800"},
+])  # fmt: skip
+def test_bad_link_values_are_left_out(query):
+    assert state.from_link(query) == {}
+
+
+def test_the_table_is_sound():
+    assert len({s.name for s in state.SETTINGS}) == len(state.SETTINGS)
+    links = [s.link for s in state.SETTINGS if s.link]
+    assert len(set(links)) == len(links) and not {"embed", "embed_options"} & set(links)
+
+
+def test_settings_that_decide_the_speed():
+    assert streamlit_config.get_option("runner.postScriptGC") is False
+    assert streamlit_config.get_option("server.fileWatcherType") == "none"
+
+
+# -- what a token looks like -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw,shown", [
+    (" noodles", "␣noodles"), ("\x00", "␀"), ("\x7f", "␡"), ("\u202e", "U+202E"), ("\u0301", "◌\u0301"), ("面", "面"),
+    ("\n", "⏎"), ("<b>", "<b>"), ("👩", "👩"),
+])  # fmt: skip
+def test_visible(raw, shown):
+    assert building.visible(raw) == shown
+
+
+@given(st.text(max_size=20))
+def test_visible_leaves_nothing_that_disturbs(raw):
+    assert not any(c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\n\r\x00" for c in building.visible(raw))
+
+
+# -- the building's data -----------------------------------------------------------------------------------------------
+
+
+def unpack(data, m_count):
+    kind = np.uint16 if data["wide"] else np.uint8
+    t = len(data["tokens"])
+    chosen = np.frombuffer(base64.b64decode(data["chosen"]), kind).reshape(t, m_count, -1)
+    weights = np.frombuffer(base64.b64decode(data["weights"]), np.uint8).reshape(t, m_count, -1)
+    kept = np.frombuffer(base64.b64decode(data["kept"]), np.uint8).reshape(t, m_count, -1)
+    return chosen, weights, np.unpackbits(kept, axis=2, bitorder="little")
+
+
+@pytest.mark.parametrize("shape", ["hospital", "clinic"])
+def test_data_says_what_the_trace_says(shape, request):
+    live = model.load(request.getfixturevalue(f"{shape}_folder"))
+    trace = live.trace("Doctor, 我发烧。 It hurts.")
+    c, token = live.config, 3
+    data = building.data(trace, live.tokenizer, token, 2)
+    json.dumps(data)
+    chosen, weights, kept = unpack(data, c.num_moe_layers)
+    assert (chosen == trace.chosen.transpose(0, 1).numpy()).all()
+    assert np.abs(weights / 255 * data["brightest"] - trace.weights.transpose(0, 1).numpy()).max() < 0.01
+    groups = kept[:, :, : c.n_group]
+    assert (groups.sum(2) == c.topk_group).all() and not kept[:, :, c.n_group :].any()
+    for m in range(c.num_moe_layers):
+        assert set(np.flatnonzero(groups[token, m])) == set(trace.kept_groups[m, token].tolist())
+    size = c.n_routed_experts // c.n_group
+    assert np.take_along_axis(groups, (chosen // size).astype(np.int64), 2).all(), "lit rooms lie in open corridors"
+    detail = data["detail"]
+    scores = np.frombuffer(base64.b64decode(detail["scores"]), np.uint16).reshape(c.num_moe_layers, -1) / 65535
+    assert np.abs(scores - trace.scores[:, token].numpy()).max() < 1e-4
+    low, high = detail["bias_range"]
+    bias = np.frombuffer(base64.b64decode(detail["bias"]), np.uint16).reshape(scores.shape) / 65535 * (high - low) + low
+    assert np.abs(bias - (trace.choice_scores - trace.scores)[:, token].numpy()).max() < 1e-3
+    assert np.allclose(np.sum(detail["weights"], 1), c.routed_scaling_factor, atol=1e-3)
+    assert [n["probability"] for n in detail["next"]] == pytest.approx([p for _, p in trace.top(token, 5)])
+    assert data["counts"]["per_token"] == c.experts_per_token == trace.experts_per_token
+    assert data["counts"]["touched"] == sum(len(set(trace.chosen[m].flatten().tolist())) for m in range(c.num_moe_layers))
+
+
+def test_data_stays_small(hospital_folder):
+    live = model.load(hospital_folder)
+    sentence = EXAMPLES["zh"][0]
+    while len(live.tokenizer.encode(sentence)) < 64:
+        sentence += EXAMPLES["zh"][1]
+    trace = live.trace(sentence)
+    assert len(json.dumps(building.data(trace, live.tokenizer, 1, 1))) * 64 / len(trace.ids) < 200_000
+
+
+# -- the service -------------------------------------------------------------------------------------------------------
+
+
+class Slow:
+    config = tokenizer = None
+
+    def __init__(self):
+        self.calls = 0
+
+    def trace(self, text, interventions=None):
+        self.calls += 1
+        time.sleep(0.2)
+        if text == "bad":
+            raise model.UserError("No.", "empty_text")
+        return torch.zeros(1000)
+
+
+def test_equal_sentences_are_computed_once_for_everybody():
+    house, answers = service.Hospital(slow := Slow()), []
+    people = [threading.Thread(target=lambda: answers.append(house.trace("same"))) for _ in range(8)]
+    [p.start() for p in people]
+    [p.join() for p in people]
+    assert slow.calls == 1 and len({id(a) for a in answers}) == 1 and len(answers) == 8
+    assert house.trace("same") is answers[0]
+
+
+def test_mistakes_are_not_kept():
+    house = service.Hospital(slow := Slow())
+    for _ in range(2):
+        with pytest.raises(model.UserError):
+            house.trace("bad")
+    assert slow.calls == 2
+
+
+def test_who_waits_too_long_is_told(monkeypatch):
+    monkeypatch.setattr(service, "PATIENCE", 0.02)
+    house = service.Hospital(Slow())
+    for n in range(service.PASSES_AT_ONCE):
+        threading.Thread(target=house.trace, args=(str(n),)).start()
+    time.sleep(0.05)
+    with pytest.raises(model.UserError) as caught:
+        house.trace("late")
+    assert caught.value.key == "busy"
+
+
+def test_kept_traces_are_bounded(monkeypatch):
+    monkeypatch.setattr(service, "KEPT_TRACES", 3)
+    house = service.Hospital(Slow())
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    for n in range(9):
+        house.trace(str(n))
+    assert len(house._kept) == 3
+    monkeypatch.setattr(service, "KEPT_BYTES", 5000)
+    house.trace("x")
+    assert len(house._kept) == 1
+
+
+def test_bytes_of_a_real_trace_are_counted(clinic_folder):
+    trace = model.load(clinic_folder).trace("Doctor")
+    assert service.tensor_bytes(trace) >= trace.scores.nbytes + trace.logits.nbytes + trace.hidden.nbytes
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def app(monkeypatch, clinic_folder):
+    """A visitor; `app(lang)` opens the lobby. The clinic is enough, and shows that no shape is built in."""
+    monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(clinic_folder))
+
+    def open_lobby(lang="en", checkpoint=None, locale=None, **query):
+        if checkpoint is not None:
+            monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(checkpoint))
+        at = AppTest.from_file(APP, default_timeout=60)
+        if locale:
+            at.context = {"locale": locale}
+        else:
+            at.query_params["lang"] = lang
+        for name, value in query.items():
+            at.query_params[name] = value
+        return at.run()
+
+    return open_lobby
+
+
+def picture(at):
+    found = [c.proto for c in at.get("bidi_component") if c.proto.component_name == "building"]
+    return json.loads(found[0].json) if found else None
+
+
+def tokens(at):
+    return "".join(piece["text"] for piece in picture(at)["tokens"] if not piece["special"]).replace("␣", " ")
+
+
+def link(at):
+    return {k: v[0] if isinstance(v, list) else v for k, v in at.query_params.items()}
+
+
+def fine(at):
+    return not at.exception and not at.error
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_first_visit(app, lang):
+    at = app(lang)
+    assert fine(at) and at.title[0].value == say(lang, "lobby.title")
+    assert tokens(at) == EXAMPLES[lang][0]
+    shown = picture(at)
+    assert shown["token"] == len(shown["tokens"]) - 1 and shown["floor"] == shown["shape"]["floors"] == 4
+    assert shown["counts"]["per_token"] == 3 * (4 + 1) and len(shown["detail"]["next"]) == 5
+    assert shown["words"]["play"] == say(lang, "building.play")
+
+
+@pytest.mark.parametrize("locale,lang", [("zh-CN", "zh"), ("zh-TW", "zh"), ("en-GB", "en"), ("ms-MY", "en")])
+def test_language_of_the_browser(app, locale, lang):
+    at = app(locale=locale)
+    assert at.title[0].value == say(lang, "lobby.title") and link(at)["lang"] == lang
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("sentence", EXAMPLES["zh"] + EXAMPLES["en"])
+def test_every_example_in_both_languages(app, lang, sentence):
+    at = app(lang)
+    at.button(key=f"example {sentence}").click().run()
+    assert fine(at) and tokens(at) == sentence and at.text_input[0].value == sentence
+    assert link(at) == {"lang": lang, "s": sentence}
+
+
+def test_switching_the_language_keeps_the_sentence(app):
+    at = app("en")
+    at.text_input[0].set_value("I have a fever.").run()
+    at.segmented_control[0].set_value("zh").run()
+    assert fine(at) and at.title[0].value == say("zh", "lobby.title") and tokens(at) == "I have a fever."
+    assert link(at) == {"lang": "zh", "s": "I have a fever."}
+
+
+def test_link_opens_the_same_state(app):
+    at = app("zh", s="Doctor, I have a fever.", token="2", floor="3")
+    shown = picture(at)
+    assert (shown["token"], shown["floor"], tokens(at)) == (2, 3, "Doctor, I have a fever.")
+    assert link(at) == {"lang": "zh", "s": "Doctor, I have a fever.", "token": "2", "floor": "3"}
+
+
+@pytest.mark.parametrize("query", [{"token": "999"}, {"floor": "62"}, {"token": "<b>"}, {"floor": "-3"}])
+def test_link_with_impossible_places(app, query):
+    at = app("en", s="Doctor", **query)
+    shown = picture(at)
+    assert fine(at) and shown["token"] == len(shown["tokens"]) - 1 and shown["floor"] == 4
+
+
+def test_a_choice_in_the_browser_reaches_the_link(app):
+    at = app("en", s="Doctor, I have a fever.")
+    at.session_state["building"] = {"pick": {"id": picture(at)["id"], "token": 1, "floor": 2, "number": 1}}
+    at.run()
+    assert fine(at)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("bad,key,values", [
+    ("", "empty_text", {}), ("   \t ", "empty_text", {}), ("\u3000", "empty_text", {}),
+    ("面 " * 400, "too_long", {"limit": model.MAX_TOKENS}),
+], ids=["empty", "blank", "wide blank", "long"])  # fmt: skip
+def test_text_that_is_refused(app, lang, bad, key, values):
+    at = app(lang)
+    before = picture(at)["id"]
+    at.text_input[0].set_value(bad).run()
+    assert not at.exception and len(at.error) == 1
+    if key == "too_long":
+        values = {**values, "count": 800}
+        assert f"{model.MAX_TOKENS}" in at.error[0].value
+    else:
+        assert at.error[0].value.replace("\\", "") == say(lang, f"error.{key}", **values)
+    assert at.text_input[0].value == bad, "the text stays"
+    assert picture(at)["id"] == before, "the last good picture stays"
+    assert at.caption[0].value == say(lang, "lobby.last_good")
+    at.text_input[0].set_value("Doctor").run()
+    assert fine(at) and tokens(at) == "Doctor"
+
+
+@pytest.mark.parametrize("odd", [
+    "a\x00b\x07c", "\x1b[31mred", "שלום עולם", "\u202eevil", "👩‍👩‍👧 🏥", "e\u0301\u0301\u0301", "<b>bold</b><script>alert(1)</script>",
+    "![x](http://example.org/x.png) **bold** $x^2$ :red[red]", "{count} %s {0}", "<｜begin▁of▁sentence｜>", "\ufeff面", "\U0010ffff",
+], ids=range(12))  # fmt: skip
+def test_odd_text_is_admitted_as_it_is(app, odd):
+    at = app("en")
+    at.text_input[0].set_value(odd).run()
+    assert fine(at) and at.text_input[0].value == odd
+    assert all(piece["text"] for piece in picture(at)["tokens"])
+    everything_else = [m.value for m in at.markdown] + [c.value for c in at.caption]
+    assert not any(odd in words_on_page for words_on_page in everything_else)
+
+
+def test_half_a_character_is_refused_in_words(clinic_folder):
+    house = service.Hospital(model.load(clinic_folder))
+    with pytest.raises(model.UserError) as caught:
+        house.trace("a\ud800")
+    assert caught.value.key == "not_text" and say("zh", "error.not_text")
+
+
+def damage(folder: Path, target: Path, how: str) -> Path:
+    target.mkdir()
+    for file in folder.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    weights = target / "model.safetensors"
+    if how == "no folder":
+        return target / "nowhere"
+    if how == "no weights":
+        weights.unlink()
+    if how == "truncated":
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    if how == "bit flipped in the header":
+        data = bytearray(weights.read_bytes())
+        data[20] ^= 0x80
+        weights.write_bytes(bytes(data))
+    if how == "another architecture":
+        config = json.loads((target / "config.json").read_text())
+        (target / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
+    if how == "config is no JSON":
+        (target / "config.json").write_text("{")
+    if how == "tokenizer is no JSON":
+        (target / "tokenizer.json").write_text("{")
+    return target
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("how,key", [
+    ("no folder", "checkpoint_missing"), ("no weights", "checkpoint_missing"), ("truncated", "checkpoint_damaged"),
+    ("bit flipped in the header", "checkpoint_damaged"), ("another architecture", "other_architecture"),
+    ("config is no JSON", None), ("tokenizer is no JSON", "checkpoint_damaged"),
+])  # fmt: skip
+def test_checkpoint_that_cannot_be_used(app, clinic_folder, tmp_path, lang, how, key):
+    at = app(lang, damage(clinic_folder, tmp_path / "copy", how))
+    assert not at.exception and len(at.error) == 1 and picture(at) is None
+    sentence = at.error[0].value.replace("\\", "")
+    if key:
+        assert sentence == say(lang, f"error.{key}")
+    assert "Traceback" not in sentence and str(tmp_path) not in sentence
+    assert at.title[0].value == say(lang, "lobby.title") and at.text_input[0].value == EXAMPLES[lang][0]
+
+
+def test_an_unexpected_failure_is_a_sentence_too(app, monkeypatch):
+    at = app("zh")
+    before = picture(at)["id"]
+
+    def fail(*_):
+        raise RuntimeError("inside")
+
+    monkeypatch.setattr(service.Hospital, "trace", fail)
+    at.text_input[0].set_value("new").run()
+    assert not at.exception and at.error[0].value.replace("\\", "") == say("zh", "error.unknown")
+    assert picture(at)["id"] == before
+
+
+@pytest.mark.cold
+def test_first_visitor_of_a_fresh_process(app):
+    at = app("zh")
+    at.switch_page("pages/lobby.py").run()
+    assert not at.exception and at.title[0].value == say("zh", "lobby.title")
+
+
+@settings(max_examples=15, deadline=None)
+@given(raw=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
+def test_any_text_gives_a_picture_or_a_sentence(raw, clinic_folder):
+    house = service.Hospital(model.load(clinic_folder))
+    try:
+        trace = house.trace(raw)
+    except model.UserError as error:
+        assert error.key in ("empty_text", "too_long")
+    else:
+        json.dumps(building.data(trace, house.tokenizer, 0, 1))
