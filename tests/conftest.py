@@ -18,10 +18,6 @@ sys.path.insert(0, str(ROOT))
 SHIPPED = ROOT / "assets" / "hospital"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "cold: run as the first visitor of a fresh process does")
-
-
 def random_checkpoint(folder: Path, preset: str) -> Path:
     """A checkpoint of untrained numbers: the shape is what these tests look at."""
     import torch

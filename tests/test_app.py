@@ -17,6 +17,7 @@ from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
 import model
+from model.tokenizer import Piece
 from pages.kit import building, service, state, words
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +77,12 @@ def test_visible(raw, shown):
     assert building.visible(raw) == shown
 
 
+def test_part_of_a_character_keeps_its_label():
+    assert building.shown(Piece(1, "面 1/3", is_partial=True)) == "面 1/3"
+    assert building.shown(Piece(1, "\u200d 1–2/3", is_partial=True)) == "U+200D 1–2/3"
+    assert building.shown(Piece(1, " of")) == "␣of"
+
+
 @given(st.text(max_size=20))
 def test_visible_leaves_nothing_that_disturbs(raw):
     assert not any(c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\n\r\x00" for c in building.visible(raw))
@@ -118,7 +125,8 @@ def test_data_says_what_the_trace_says(shape, request):
     assert np.allclose(np.sum(detail["weights"], 1), c.routed_scaling_factor, atol=1e-3)
     assert [n["probability"] for n in detail["next"]] == pytest.approx([p for _, p in trace.top(token, 5)])
     assert data["counts"]["per_token"] == c.experts_per_token == trace.experts_per_token
-    assert data["counts"]["touched"] == sum(len(set(trace.chosen[m].flatten().tolist())) for m in range(c.num_moe_layers))
+    woken = [len(set(trace.chosen[m].flatten().tolist())) for m in range(c.num_moe_layers)]
+    assert data["counts"]["touched"] == sum(woken)
 
 
 def test_data_stays_small(hospital_folder):
@@ -310,8 +318,10 @@ def test_text_that_is_refused(app, lang, bad, key, values):
 
 
 @pytest.mark.parametrize("odd", [
-    "a\x00b\x07c", "\x1b[31mred", "שלום עולם", "\u202eevil", "👩‍👩‍👧 🏥", "e\u0301\u0301\u0301", "<b>bold</b><script>alert(1)</script>",
-    "![x](http://example.org/x.png) **bold** $x^2$ :red[red]", "{count} %s {0}", "<｜begin▁of▁sentence｜>", "\ufeff面", "\U0010ffff",
+    "a\x00b\x07c", "\x1b[31mred", "שלום עולם", "\u202eevil", "👩‍👩‍👧 🏥", "e\u0301\u0301\u0301",
+    "<b>bold</b><script>alert(1)</script>",
+    "![x](http://example.org/x.png) **bold** $x^2$ :red[red]", "{count} %s {0}",
+    "<｜begin▁of▁sentence｜>", "\ufeff面", "\U0010ffff",
 ], ids=range(12))  # fmt: skip
 def test_odd_text_is_admitted_as_it_is(app, odd):
     at = app("en")

@@ -22,7 +22,7 @@ class Visit:
         self.page, self.url, self.bad = page, url, []
         page.on("request", self._request)
         page.on("response", self._response)
-        page.on("console", lambda m: self.bad.append(m.text) if m.type == "error" and "_stcore" not in str(m.location) else None)
+        page.on("console", self._console)
         page.on("pageerror", lambda error: self.bad.append(str(error)))
         page.on("dialog", lambda dialog: (self.bad.append("dialog"), dialog.dismiss()))
 
@@ -33,6 +33,10 @@ class Visit:
     def _response(self, response) -> None:
         if response.status >= 400 and "/_stcore/" not in response.url:  # a deep link probes its own folder first
             self.bad.append(f"{response.status} {response.url}")
+
+    def _console(self, message) -> None:
+        if message.type == "error" and "_stcore" not in str(message.location):
+            self.bad.append(message.text)
 
     def open(self, path: str = "/?lang=en") -> Visit:
         self.page.goto(self.url + path)
@@ -136,8 +140,8 @@ def test_the_picture_is_drawn(visit):
     """Pixels of every role's colour: patient, triage desk, nurse, intern."""
     v = visit.open("/?lang=en&s=Doctor")
     found = v.page.evaluate("""() => {
-      const hosts = [...document.querySelectorAll('*')].map((e) => e.shadowRoot).filter(Boolean);
-      const canvas = hosts.map((r) => r.querySelector('canvas')).find(Boolean) ?? document.querySelector('.hospital canvas');
+      const roots = [...document.querySelectorAll('*')].map((e) => e.shadowRoot).filter(Boolean);
+      const canvas = roots.map((root) => root.querySelector('.hospital canvas')).find(Boolean);
       const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
       const near = (i, c) => c.every((v, k) => Math.abs(data[i + k] - v) < 12);
       const roles = { patient: [230, 159, 0], desk: [240, 198, 110], nurse: [0, 158, 115], intern: [0, 114, 178] };

@@ -221,7 +221,7 @@ class View {
     this.legend.replaceChildren(...["patient", "desk", "nurse", "intern", "open", "closed"].map((role) =>
       el("li", {}, el("span", { class: `mark ${role}` }), this.say(`legend_${role}`))));
     this.chips.replaceChildren(...tokens.map((piece, i) => {
-      const chip = el("button", { type: "button", role: "radio", dir: "auto", class: "chip",
+      const chip = el("button", { type: "button", role: "radio", dir: piece.partial ? "ltr" : "auto", class: "chip",
         title: piece.special ? this.say("door_hint")
           : this.say(piece.partial ? "partial_hint" : "token_hint", { position: i, token: piece.text }) });
       chip.classList.toggle("door", piece.special);

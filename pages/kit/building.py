@@ -13,7 +13,7 @@ import streamlit as st
 import torch
 
 from model import Trace, costs
-from model.tokenizer import Tokenizer
+from model.tokenizer import Piece, Tokenizer
 from pages.kit import words
 
 CODE = Path(__file__).resolve().parents[2] / "assets" / "building"
@@ -37,8 +37,15 @@ export default function (component) {{
 # -- words of the text that a token stands for -----------------------------------------------------------------------
 
 
+def shown(piece: Piece) -> str:
+    """What a token is called on screen. The label of a part of a character keeps its spaces."""
+    return " ".join(visible(part) for part in piece.text.split(" ")) if piece.is_partial else visible(piece.text)
+
+
 def visible(text: str) -> str:
-    """A token's text with everything that cannot be seen, or that would disturb its neighbours, made visible."""
+    """Text with everything that cannot be seen, or that would disturb its neighbours, made visible."""
+    if text == _JOINER:
+        return "U+200D"
     shown = "".join(_visible(char) for char in text)
     return "◌" + shown if text and unicodedata.category(text[0]) in ("Mn", "Me") else shown
 
@@ -49,9 +56,10 @@ def _visible(char: str) -> str:
     kind = unicodedata.category(char)
     if kind == "Cc":
         return chr(0x2400 + ord(char)) if ord(char) < 32 else "␡" if char == "\x7f" else f"U+{ord(char):04X}"
-    return f"U+{ord(char):04X}" if kind in ("Cf", "Cn", "Co", "Zl", "Zp") and char != "\u200d" else char
+    return f"U+{ord(char):04X}" if kind in ("Cf", "Cn", "Co", "Zl", "Zp") and char != _JOINER else char
 
 
+_JOINER = "\u200d"  # holds emoji together, invisible
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u3000": "␣", "\u00a0": "␣"}
 
 
@@ -80,7 +88,7 @@ def data(trace: Trace, tokenizer: Tokenizer, token: int, floor: int, *, likely: 
             "sum": c.routed_scaling_factor,
         },  # fmt: skip
         "tokens": [
-            {"text": visible(p.text), "partial": p.is_partial, "special": p.is_special} for p in pieces
+            {"text": shown(p), "partial": p.is_partial, "special": p.is_special} for p in pieces
         ],
         "chosen": _base64(chosen, np.uint8 if c.n_routed_experts <= 256 else np.uint16),
         "wide": c.n_routed_experts > 256,
@@ -115,7 +123,7 @@ def _detail(trace: Trace, tokenizer: Tokenizer, token: int, likely: int) -> dict
         "weights": _rounded(trace.weights[:, token]),
         "corridors": _rounded(trace.group_scores[:, token]),
         "next": [
-            {"text": visible(p.text), "special": p.is_special, "probability": float(candidate.probability)}
+            {"text": shown(p), "special": p.is_special, "probability": float(candidate.probability)}
             for p, candidate in zip(pieces, candidates, strict=True)
         ],
     }  # fmt: skip
