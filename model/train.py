@@ -120,7 +120,7 @@ def nudge_biases(model: DeepseekV3, loads: Tensor, speed: float) -> None:
 
 
 @torch.no_grad()
-def grow(model: DeepseekV3, layers: int, noise: float = 0.02, seed: int = 0) -> DeepseekV3:
+def grow(model: DeepseekV3, layers: int, noise: float = 0.1, seed: int = 0) -> DeepseekV3:
     """A deeper model that computes nearly the same: every later layer copied along the depth, outputs divided.
 
     The first dense layers stay as they are (a dense baseline's first three: it grows like the model it is compared
