@@ -288,11 +288,18 @@ def test_link_with_impossible_places(app, query):
     assert fine(at) and shown["token"] == len(shown["tokens"]) - 1 and shown["floor"] == 4
 
 
-def test_a_choice_in_the_browser_reaches_the_link(app):
-    at = app("en", s="Doctor, I have a fever.")
-    at.session_state["building"] = {"pick": {"id": picture(at)["id"], "token": 1, "floor": 2, "number": 1}}
-    at.run()
-    assert fine(at)
+def test_a_link_that_is_behind_does_not_undo_what_was_typed(app):
+    """Typing faster than the browser's address follows: the run arrives with an older link."""
+    at = app("en", s="Doctor")
+    at.session_state["link"] = {"lang": "en", "s": "Doctor", "token": "1"}  # written, but not yet in the address bar
+    at.text_input[0].set_value("Noodles").run()
+    assert tokens(at) == "Noodles" and link(at) == {"lang": "en", "s": "Noodles"}
+
+
+def test_other_parameters_of_the_link_stay(app):
+    at = app("en", s="Doctor", class_="3b")
+    at.text_input[0].set_value("Noodles").run()
+    assert link(at) == {"lang": "en", "s": "Noodles", "class_": "3b"}
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

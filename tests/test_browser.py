@@ -207,8 +207,22 @@ def test_going_back_brings_the_sentence_back(visit):
     v = visit.open("/?lang=en&s=Doctor")
     v.type("Noodles")
     v.until_link(s="Noodles")
+    v.chips().nth(0).click()
+    v.until_link(token="0")
+    v.page.go_back()
+    v.until_link(s="Noodles", token=None)
+    expect(v.chips().last).to_have_attribute("aria-checked", "true")
     v.page.go_back()
     expect(v.page.locator(".st-key-sentence_box input")).to_have_value("Doctor", timeout=PATIENCE)
+
+
+def test_when_the_drawing_cannot_be_loaded_there_is_a_sentence(server, browser):
+    context = browser.new_context(locale="en-US")
+    page = context.new_page()
+    page.route("**/building.js*", lambda route: route.abort())
+    page.goto(server)
+    expect(page.get_by_text(words.say("en", "building.failed"))).to_be_visible(timeout=PATIENCE)
+    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -27,7 +27,10 @@ _component = st.components.v2.component(
 const lib = import(new URL("./app/static/building/building.js?v={_version}", document.baseURI).href);
 export default function (component) {{
   let done = () => {{}};
-  lib.then((m) => m.render(component)).then((end) => {{ done = end ?? done; }});
+  lib.then((m) => m.render(component)).then((end) => {{ done = end ?? done; }}).catch((error) => {{
+    console.error(error);
+    component.parentElement.querySelector(".hospital").textContent = component.data.words.failed;
+  }});
   return () => done();
 }}
 """,

@@ -87,12 +87,16 @@ def put(name: str, value: Any) -> None:
     """Set it. A value that is not valid is not taken; None gives the default back."""
     if value is None or TABLE[name].valid(value):
         st.session_state[f"setting.{name}"] = value
+        st.session_state["link.behind"] = True
 
 
 def begin() -> None:
-    """Once a run, before anything is drawn: take over a link that was opened, or gone back to."""
-    query = {s.link: st.query_params[s.link] for s in SETTINGS if s.link and s.link in st.query_params}
-    if query and query != st.session_state.get("link"):
+    """Once a run, before anything is drawn: take over a link that was opened, or gone back to.
+
+    Where something was set since the link was last written, the link is only behind, and not somebody's wish.
+    """
+    query = _ours()
+    if query and query != st.session_state.get("link") and not st.session_state.get("link.behind"):
         arrived = from_link(query)
         for setting in SETTINGS:
             if setting.link and (setting.name in arrived or setting.name != "lang"):
@@ -107,13 +111,16 @@ def _language_of(locale: str | None) -> str:
     return wanted if wanted in words.languages() else words.FALLBACK
 
 
+def _ours() -> dict[str, str]:
+    return {s.link: st.query_params[s.link] for s in SETTINGS if s.link and s.link in st.query_params}
+
+
 def publish() -> None:
-    """Write the link. Switching pages empties it, so every run does this."""
+    """Write the link, in one step of the browser's history. Switching pages empties it, so every run does this."""
     link = to_link({setting.name: get(setting.name) for setting in SETTINGS})
-    for setting in SETTINGS:
-        if setting.link and setting.link not in link and setting.link in st.query_params:
-            del st.query_params[setting.link]
-    for key, text in link.items():
-        if st.query_params.get(key) != text:
-            st.query_params[key] = text
+    known = {setting.link for setting in SETTINGS}
+    if _ours() != link:
+        others = {key: st.query_params.get_all(key) for key in st.query_params if key not in known}
+        st.query_params.from_dict({**others, **link})
     st.session_state["link"] = link
+    st.session_state["link.behind"] = False
