@@ -8,7 +8,7 @@ import json  # noqa: E402
 
 import streamlit as st  # noqa: E402
 
-from pages.kit import building, service, shell, state, words  # noqa: E402
+from pages.kit import shell, state, words  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
 EXAMPLES = json.loads((shell.ROOT / "assets" / "examples.json").read_text("utf-8"))
@@ -49,8 +49,11 @@ def picture(sentence: str) -> None:
     """The building for this sentence; after a mistake, the last good one under a sentence that explains."""
     drawn = st.session_state.get("lobby.drawn")
     try:
-        house = service.hospital()
-        trace = house.trace(sentence)
+        with st.spinner(t("lobby.opening")):  # seen only where it takes long: by the first visitor
+            from pages.kit import building, service  # brings torch in, which takes a second; the page stands by then
+
+            house = service.hospital()
+            trace = house.trace(sentence)
         token, floor = state.get("token"), state.get("floor")
         last, top = len(trace.ids) - 1, house.config.num_hidden_layers
         token = token if token is not None and token <= last else last

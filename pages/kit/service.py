@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import threading
 from collections import OrderedDict
@@ -109,8 +108,3 @@ def _open(path: str | None) -> Hospital:
 def hospital() -> Hospital:
     """The shared hospital; UserError if its checkpoint cannot be used."""
     return _open(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None)
-
-
-def report(error: Exception) -> None:
-    """Tell the operator, without the visitor's words."""
-    logging.getLogger(__name__).error("%s", type(error).__name__, exc_info=error)

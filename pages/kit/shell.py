@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -11,8 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from model import UserError
-from pages.kit import service, state, words
+from pages.kit import state, words
 from pages.kit.words import t
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +93,8 @@ def plain(text: str) -> str:
 
 
 def complain(error: Exception) -> None:
-    """One sentence that says what is wrong and what to do; the operator's log gets what a person cannot mend."""
-    if not isinstance(error, UserError):
-        service.report(error)
+    """One sentence that says what is wrong and what to do. What a person cannot mend goes to the operator's log too,
+    without the person's words."""
+    if not hasattr(error, "key"):  # not a model.UserError, which is not imported here: see pages/lobby.py
+        logging.getLogger(__name__).error("%s", type(error).__name__, exc_info=error)
     st.error(plain(words.error_sentence(error)), icon=":material/error:")
