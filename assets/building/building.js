@@ -92,8 +92,8 @@ class View {
           (this.spoken = el("p", { class: "hidden", "aria-live": "polite" }))),
         el("aside", { class: "side" },
           (this.tiles = el("dl", { class: "tiles" })),
-          (this.panel = el("section", { class: "card floor" })),
-          (this.next = el("section", { class: "card" })))),
+          (this.next = el("section", { class: "card" })),
+          (this.panel = el("section", { class: "card floor" })))), // last: its height differs from floor to floor
     );
     this.speedBox.value = "1";
     this.speedBox.onchange = () => { this.speed = Number(this.speedBox.value); };
