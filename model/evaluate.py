@@ -297,7 +297,8 @@ def continuations(engine: Engine, tokenizer: Tokenizer, tokens: int = 30) -> lis
                 {
                     "language": language,
                     "prompt": text,
-                    "continuation": tokenizer.decode(result.ids),
+                    # the last token may have been the first byte of a character
+                    "continuation": tokenizer.decode(result.ids).rstrip("\ufffd"),
                     "tokens": len(result.ids),
                     "ended": ended,
                     "likeliest_next": first,
@@ -469,6 +470,7 @@ def figures(
     dense: str | Path | None = None,
     runs: Sequence[str | Path] = (),
     full_precision: str | Path | None = None,
+    prompts: int = 40,
 ) -> dict[str, Any]:
     """`evaluate`, from folders: a checkpoint (None: the shipped one) or run; a dense baseline; the training
     runs, first one first, on whose rows a 5-gram model is fitted; and the run whose fp32 weights became the
@@ -483,6 +485,7 @@ def figures(
         n_per_subject,
         KneserNey.fit(rows_seen(map(Path, runs), tokenizer)) if runs else None,
         load_for_evaluation(dense) if dense is not None else None,
+        prompts=prompts,
         train_length=max(lengths, default=None),
     )
     results["training"] = training
@@ -504,10 +507,11 @@ def corpus_table(path: Path | None = None) -> list[dict[str, str]]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def shown(cell: str) -> str:  # an untrained model says anything, line breaks of all kinds included
+        return "".join(char if char.isprintable() else " " for char in cell)
+
     lines = [head, ["---"] * len(head), *rows]
-    return (
-        "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines) + "\n"
-    )
+    return "\n".join("| " + " | ".join(map(shown, line)) + " |" for line in lines) + "\n"
 
 
 def _number(value: float | None, digits: int = 3) -> str:
@@ -567,8 +571,8 @@ def _card_model(results: dict[str, Any]) -> list[str]:
         f"A small language model of the DeepSeek-V3 architecture: {c['num_hidden_layers']} layers, the first "
         f"{c['first_k_dense_replace']} dense, then {c['n_routed_experts']} routed + {c['n_shared_experts']} "
         f"shared experts a layer of which {c['num_experts_per_tok']} + {c['n_shared_experts']} see each "
-        f"token ({facts['experts_per_token']} visits a token); {c['n_group']} groups, {c['topk_group']} kept; "
-        "multi-head latent attention; multi-token prediction.\n",
+        f"token ({facts['experts_per_token']} visits in all); {c['n_group']} groups, {c['topk_group']} "
+        "kept; multi-head latent attention; multi-token prediction.\n",
         _table(
             ["", ""],
             [
@@ -597,8 +601,8 @@ def _card_training(results: dict[str, Any]) -> list[str]:
     data = results["data"]
     out.append(_table(list(data[0]), [list(row.values()) for row in data]) if data else "")
     out.append(
-        f"Licence texts: `assets/corpus/README.md`. One text in {results['settings']['heldout_one_in']}, "
-        "chosen by a hash of the text, is never trained on.\n"
+        f"Licence texts: `assets/corpus/README.md`. One text in {results['settings']['heldout_one_in']},"
+        " chosen by a hash of the text, is never trained on.\n"
     )
     if not training["stages"]:
         return out
@@ -631,20 +635,20 @@ def _card_training(results: dict[str, Any]) -> list[str]:
         )
     )
     out.append(
-        f"{training['tokens']:,} tokens in {_number(training['hours'], 2)} hours. A later stage begins with the "
-        "model before it, whose MoE layers are copied along the depth. AdamW, warm-up and cosine; load balanced "
-        "by the selection bias and a very small sequence-wise loss; MTP loss beside the main one.\n"
+        f"{training['tokens']:,} tokens in {_number(training['hours'], 2)} hours. A later stage begins with "
+        "the model before it, whose MoE layers are copied along the depth. AdamW, warm-up and cosine; load "
+        "balanced by the selection bias and a very small sequence-wise loss; MTP loss beside the main one.\n"
     )
     return out
 
 
 def _card_quality(results: dict[str, Any]) -> list[str]:
     figures, targets = results["heldout"]["model"], results["targets"]
-    own = figures["by_source"]["own"]
+    own, count = figures["by_source"]["own"], results["settings"]["documents"]
     out = [
         "## Quality on held-out texts\n",
-        f"{results['settings']['documents']:,} texts that training never saw. Loss in nats per token over "
-        "every place after the begin-of-sentence token, end-of-sentence included; top-1 and top-5: how often the "
+        f"{count:,} texts that training never saw. Loss in nats per token over every place after the "
+        "begin-of-sentence token, end-of-sentence included; top-1 and top-5: how often the "
         "token that comes is the likeliest, or among the five likeliest.\n",
         f"On the project's own texts: top-1 {_percent(own['top1'])} (aim {_percent(targets['own_top1'], 0)}),"
         f" top-5 {_percent(own['top5'])} (aim {_percent(targets['own_top5'], 0)}), perplexity "
@@ -793,8 +797,8 @@ def _card_limits(results: dict[str, Any]) -> list[str]:
         )
     out.append(
         "This model is made to be looked into, not to be asked. Outside the bank of texts that it was "
-        "trained on it may flounder: it knows no facts, and what it says about illness is no advice. It is worst on "
-        f"{worst} (perplexity {_number(figures[worst]['perplexity'], 1)}, against "
+        "trained on it may flounder: it knows no facts, and what it says about illness is no advice. "
+        f"It is worst on {worst} (perplexity {_number(figures[worst]['perplexity'], 1)}, against "
         f"{_number(figures['own']['perplexity'], 1)} on the project's own texts).\n"
     )
     return out
