@@ -103,10 +103,14 @@ class Interventions:
             if len({e // size for e in named}) > c.topk_group:
                 fail(f"The forced experts on floor {layer + 1} lie in more than {c.topk_group} groups.")
             gone = {e for (at, e) in self.dismiss if at == layer}
-            left = sorted((size - sum(e // size == g for e in gone) for g in range(c.n_group)))[: c.topk_group]
-            if sum(left) < (k or c.num_experts_per_tok):
+            left = [size - sum(e // size == g for e in gone) for g in range(c.n_group)]
+            scored = min(2, size)  # a group with fewer left has the score -inf: it is kept only if no other can be
+            for e in named:
+                if left[e // size] < scored:
+                    fail(f"Expert {e} on floor {layer + 1} cannot be forced: all others of its group are dismissed.")
+            order = sorted(n for n in left if n >= scored) + sorted(n for n in left if n < scored)
+            if sum(order[: c.topk_group]) < (k or c.num_experts_per_tok):
                 fail(f"Too many experts are dismissed on floor {layer + 1}: fewer than k could be left to choose from.")
-
 
 NONE = Interventions()
 

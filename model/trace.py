@@ -89,7 +89,7 @@ class Trace:
         """(M,): how many different routed experts this text woke on each MoE layer."""
         layers = self.chosen.shape[0]
         seen = torch.zeros(layers, self.config.n_routed_experts, dtype=torch.bool)
-        return seen.scatter_(1, self.chosen.reshape(layers, -1), True).sum(1)
+        return seen.scatter_(1, self.chosen.flatten(1), True).sum(1)
 
     @property
     def experts_touched(self) -> int:
