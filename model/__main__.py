@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--preset", default="clinic", help="hospital or clinic (default)")
     sub.add_argument("--layers", type=_positive, help="train with this many layers instead of the preset's")
     sub.add_argument("--dense", action="store_true", help="the dense baseline of the same active parameters")
-    sub.add_argument("--grow-from", type=Path, help="start from this run's model, its MoE layers copied along the depth")
+    sub.add_argument("--grow-from", type=Path, help="start from this run's model, its layers copied along the depth")
     sub.add_argument("--resume", action="store_true", help="go on with the run in the folder, with its own settings")
     sub.add_argument("--save-every", type=float, default=180.0, help="seconds between saves (default 180)")
     sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -88,7 +88,7 @@ def _natural(text: str) -> int:
     return value
 
 
-# -- commands: each returns the JSON object, and the text for people ----------------------------------------------------
+# -- commands: each returns the JSON object, and the text for people -----------------------------------------------
 
 
 def _trace(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -99,8 +99,11 @@ def _trace(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     c, pieces = live.config, live.tokenizer.pieces(trace.ids)
     last = len(trace.ids) - 1
     names = {x.id: live.tokenizer.pieces([x.id])[0].text for x in trace.top(last, 10)}
+    tokens = [piece.text for piece in pieces]
+    top = [{"token": names[x.id], "id": x.id, "probability": x.probability} for x in trace.top(last, 10)]
+    kept = trace.memory.shape[0] * trace.memory.shape[2]
     result = {
-        "tokens": [piece.text for piece in pieces],
+        "tokens": tokens,
         "ids": list(trace.ids),
         "experts_per_token": trace.experts_per_token,
         "experts_touched": trace.experts_touched,
@@ -108,18 +111,18 @@ def _trace(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "weights_total": trace.weights_total,
         "chosen": trace.chosen.tolist(),
         "weights": trace.weights.tolist(),
-        "top": [{"token": names[x.id], "id": x.id, "probability": x.probability} for x in trace.top(last, 10)],
-        "cache_numbers_per_token": trace.memory.shape[0] * trace.memory.shape[2],
+        "top": top,
+        "cache_numbers_per_token": kept,
     }
     lines = [
-        " | ".join(result["tokens"]),
+        " | ".join(tokens),
         f"{c.num_hidden_layers} floors, {c.num_moe_layers} of them departments: each token was seen by "
         f"{trace.experts_per_token} experts = {c.num_moe_layers} x ({c.num_experts_per_tok} + {c.n_shared_experts}).",
-        f"Together the {len(pieces)} tokens woke {trace.experts_touched:,} of {c.num_moe_layers * c.n_routed_experts:,} "
+        f"All {len(pieces)} tokens woke {trace.experts_touched:,} of {c.num_moe_layers * c.n_routed_experts:,} "
         f"routed experts and used {trace.weights_touched:,} of {trace.weights_total:,} weights.",
-        f"Kept of each token: {result['cache_numbers_per_token']:,} numbers.",
+        f"Kept of each token: {kept:,} numbers.",
         "Likeliest next tokens:",
-        *(f"  {100 * x['probability']:5.1f} %  {x['token']}" for x in result["top"]),
+        *(f"  {100 * x.probability:5.1f} %  {names[x.id]}" for x in trace.top(last, 10)),
         f"Experts that saw the last token, {pieces[-1].text!r} (weight):",
     ]
     for layer, (experts, weights) in enumerate(zip(trace.chosen[:, last].tolist(), trace.weights[:, last].tolist(),
@@ -166,8 +169,10 @@ def _train(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if args.dense:
         config = dense_config(config)
     tokenizer = Tokenizer.load(args.tokenizer) if args.tokenizer else Tokenizer.load()
-    run = train(args.folder, config, settings, tokenizer, resume=args.resume, start_from=args.grow_from,
-                save_every=args.save_every, device=args.device, new_steps=args.steps if args.resume else None)  # fmt: skip
+    run = train(
+        args.folder, config, settings, tokenizer, resume=args.resume, start_from=args.grow_from,
+        save_every=args.save_every, device=args.device, new_steps=args.steps if args.resume else None,
+    )  # fmt: skip
     result = {"folder": str(args.folder), "step": run.step, "seconds": run.seconds, **run.last}
     return result, f"{args.folder}: {run.step} steps in {run.seconds:.0f} s"
 

@@ -7,7 +7,9 @@ Writes the compact file (`save`) and the published per-expert one (`export`).
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -15,16 +17,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from model.config import ModelConfig
+from model.costs import parameters
 from model.deepseek_v3 import DeepseekV3, DenseFFN, MoE
 from model.errors import UserError
 
 BLOCK = 128  # rows and columns that share one scale (V3 section 3.3.2)
 FP8_MAX = 448.0  # largest float8_e4m3fn
+WEIGHTS = "model.safetensors"
+SUM = "model.safetensors.sha256"
 
 
 class CheckpointError(UserError):
@@ -49,10 +54,6 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 def _spread(scale: Tensor, rows: int, columns: int) -> Tensor:
     """One scale per number again."""
     return scale.repeat_interleave(BLOCK, -2)[..., :rows, :].repeat_interleave(BLOCK, -1)[..., :columns]
-
-
-# float8_e4m3fn has 256 values: looking them up is several times as fast as torch's own conversion on a CPU.
-_FP8_VALUES = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
 
 
 def dequantise(weight: Tensor, scale: Tensor) -> Tensor:
@@ -132,6 +133,9 @@ class _Filler:
         inside = self._inside(name)
         if inside is None or _ROTARY.match(name):
             return
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{name} holds {tensor.dtype}, not fractions. Fetch the checkpoint again.",
+                                  "checkpoint_damaged")  # fmt: skip
         m, routed = self.c.moe_intermediate_size, self.c.n_routed_experts
         if match := _EXPERT.match(inside):
             prefix, expert, part = match[1], int(match[2]), match[3]
@@ -176,7 +180,7 @@ class _Filler:
             self.model.mtp = None
             absent = [name for name in absent if not name.startswith("mtp.")]
         if absent:
-            raise CheckpointError(f"The checkpoint is incomplete: {absent[0]} and {len(absent) - 1} others are missing. "
+            raise CheckpointError(f"The checkpoint is incomplete: {absent[0]} and {len(absent) - 1} more are missing. "
                                   "Fetch it again.", "checkpoint_damaged")  # fmt: skip
 
 
@@ -188,7 +192,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if index.exists():
         try:
             shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{index.name} cannot be read. Fetch it again.", "checkpoint_damaged") from error
         files = [folder / str(name) for name in shards]
         if any(path.parent != folder for path in files):
@@ -214,27 +218,53 @@ def load(folder: str | Path) -> DeepseekV3:
                               "checkpoint_missing", folder=folder.name)  # fmt: skip
     config = ModelConfig.from_json(folder / "config.json")
     files = _weight_files(folder)
-    model = DeepseekV3(config)  # every number is written below; `finish` proves it
-    filler = _Filler(model)
     try:
+        _check_sum(folder)
+        _check_size(files, config)
+        model = DeepseekV3(config)  # every number is written below; `finish` proves it
+        filler = _Filler(model)
         for path in files:
             with safe_open(path, "pt") as file:
-                names = set(file.keys())
-                for name in sorted(names):
+                for name in sorted(file.keys()):
                     if name.endswith("_scale_inv"):
                         continue
                     tensor = file.get_tensor(name)
                     if tensor.dtype == torch.float8_e4m3fn:
                         tensor = dequantise(tensor, file.get_tensor(name + "_scale_inv"))
                     filler.put(name, tensor)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise CheckpointError(f"The weights in {folder} are damaged ({error}). Fetch the checkpoint again.",
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can make any part of the reader fail, each in its own way
+        what = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"The weights in {folder} are damaged ({what}). Fetch the checkpoint again.",
                               "checkpoint_damaged", folder=folder.name) from error  # fmt: skip
     filler.finish()
     _check_finite(model)
     return model
+
+
+def _check_sum(folder: Path) -> None:
+    """`save` notes the hash of what it wrote: a flipped bit of a weight is a weight too, and nothing else tells."""
+    note = folder / SUM
+    if not note.is_file():
+        return
+    with open(folder / WEIGHTS, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if note.read_text("utf-8", "replace").split()[:1] != [found]:
+        raise CheckpointError(f"{WEIGHTS} in {folder} is not the file that {SUM} speaks of. "
+                              "Fetch the checkpoint again.", "checkpoint_damaged", folder=folder.name)  # fmt: skip
+
+
+def _check_size(files: list[Path], config: ModelConfig) -> None:
+    """Before anything is allocated: a config.json that promises more than the files hold could ask for any size."""
+    held = 0
+    for path in files:
+        with safe_open(path, "pt") as file:
+            held += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    if held < parameters(config).main:
+        raise CheckpointError(
+            f"The checkpoint is incomplete: config.json speaks of {parameters(config).main:,} numbers, "
+            f"but the files hold {held:,}. Fetch it again.", "checkpoint_damaged")  # fmt: skip
 
 
 def _check_finite(model: DeepseekV3) -> None:
@@ -249,7 +279,11 @@ def _write(tensors: dict[str, Tensor], config: ModelConfig, folder: Path, tokeni
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / "model.partial"
     save_file(tensors, scratch, metadata={"format": "pt"})
-    os.replace(scratch, folder / "model.safetensors")
+    with open(scratch, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    (folder / SUM).unlink(missing_ok=True)  # never a new file beside an old sum
+    os.replace(scratch, folder / WEIGHTS)
+    (folder / SUM).write_text(f"{found}  {WEIGHTS}\n", "utf-8")  # `sha256sum -c` reads it too
     (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", "utf-8")
     if tokenizer is not None and tokenizer.resolve() != (folder / "tokenizer.json").resolve():
         shutil.copyfile(tokenizer, folder / "tokenizer.json")

@@ -22,13 +22,14 @@ CHUNK_ROWS = 2048
 
 
 def token_rows(tokenizer: Tokenizer, documents: Iterator[Document], rows: int, length: int) -> np.ndarray:
-    """Pack documents into an array (rows, length) of uint16 ids. A document that does not fit is cut at the row's end."""
+    """Pack documents into (rows, length) uint16 ids. A document that does not fit is cut at the row's end."""
     out = np.empty((rows, length), dtype=np.uint16)
     filled, row = 0, 0
+    end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
     while row < rows:
         batch = [next(documents).text for _ in range(256)]
         for ids in tokenizer.encode_all(batch):
-            ids = [*ids, tokenizer.eos_id][: length - filled]
+            ids = [*ids, *end][: length - filled]
             out[row, filled : filled + len(ids)] = ids
             filled += len(ids)
             if filled == length:

@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import ModelConfig
@@ -147,7 +147,8 @@ class Engine:
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
     @staticmethod
-    def _prepare(layer: DecoderLayer) -> _Layer:
+    def _prepare(layer: nn.Module) -> _Layer:
+        assert isinstance(layer, DecoderLayer)
         attention, mlp, c = layer.self_attn, layer.mlp, layer.self_attn.c
         query, out = attention.absorbed()
         kv, key = attention.kv_a_proj_with_mqa.weight.split([c.kv_lora_rank, c.qk_rope_head_dim])
@@ -223,19 +224,20 @@ class Engine:
 
     def _route(self, layer: _Layer, index: int, u: Tensor, record: _Record, m: int, do: Interventions) -> None:
         """Every stage of the gate (see `deepseek_v3.Router`), written to room m of the record."""
-        c, k, changed = self.c, record.k, bool(do)
+        c, k, changed, bias = self.c, record.k, bool(do), layer.bias
+        assert bias is not None
         logits = torch.mm(u, layer.ffn_in.t(), out=record.logits[m])
         scores = torch.sigmoid(logits, out=record.scores[m])
         if changed and do.gate == "softmax":
             torch.softmax(logits, -1, out=scores)
-        choice_scores = torch.add(scores, layer.bias, out=record.choice_scores[m])
+        choice_scores = torch.add(scores, bias, out=record.choice_scores[m])
         closed = -torch.inf
         if changed:
             self._apply(index, choice_scores, do)
             closed = 0.0 if do.gate == "mask_with_zero" else closed
         group_scores, kept, chosen = choose(choice_scores, c.n_group, c.topk_group, k, closed)
         record.group_scores[m], record.kept_groups[m], record.experts[m, :, :k] = group_scores, kept, chosen
-        weighed = scores + layer.bias if changed and do.gate == "bias_in_weights" else scores
+        weighed = scores + bias if changed and do.gate == "bias_in_weights" else scores
         raw = torch.gather(weighed, 1, chosen, out=record.raw_weights[m])
         weights = record.factors[m, :, :k]
         if c.norm_topk_prob:
@@ -317,7 +319,8 @@ class Engine:
 
     @torch.inference_mode()
     def forward(self, ids: list[int], cache: LatentCache | None = None, *, last_only: bool = False,
-                attention: Attention = "absorbed", interventions: Interventions = NONE) -> tuple[Tensor, Tensor]:  # fmt: skip
+                attention: Attention = "absorbed", interventions: Interventions = NONE
+                ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Logits (T, vocab) and final states (T, d) of new tokens `ids`, which are appended to `cache`.
 
         `last_only`: only the last token's logits and state, (1, ...). Untraced; bit for bit what `trace` gives.

@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 
 import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from model.errors import UserError
-from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 
 PATH = Path(__file__).resolve().parents[1] / "assets" / "hospital" / "tokenizer.json"
 VOCAB_SIZE = 4096

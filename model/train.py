@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.data import TrainingRows
-from model.deepseek_v3 import DeepseekV3, MoE, Routing
+from model.deepseek_v3 import DeepseekV3, Routing
 from model.errors import UserError
 from model.kernels import linear_cross_entropy
 from model.tokenizer import Tokenizer
@@ -124,8 +124,8 @@ def grow(model: DeepseekV3, layers: int, noise: float = 0.1, seed: int = 0) -> D
     """A deeper model that computes nearly the same: every later layer copied along the depth, outputs divided.
 
     The first dense layers stay as they are (a dense baseline's first three: it grows like the model it is compared
-    with). n copies of a layer that each add 1/n of its output add about the same together, since one copy changes the state
-    that the next one reads only a little. `noise` (relative) on gates and experts lets the copies part ways.
+    with). n copies of a layer that each add 1/n of its output add about the same together, since one copy changes the
+    state that the next one reads only a little. `noise` (relative) on gates and experts lets the copies part ways.
     """
     c = model.c
     if layers < c.num_hidden_layers:
@@ -170,7 +170,8 @@ def keep_memory() -> None:
 
 def optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     """AdamW; norms and embedding are not decayed."""
-    decay, keep = [], []
+    decay: list[Tensor] = []
+    keep: list[Tensor] = []
     for name, p in model.named_parameters():
         (keep if p.dim() == 1 or name == "embed_tokens.weight" else decay).append(p)
     groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": keep, "weight_decay": 0.0}]
@@ -375,4 +376,4 @@ def train(
     return run
 
 
-__all__ = ["MoE", "Run", "TrainSettings", "TrainingError", "grow", "losses", "train"]
+__all__ = ["Run", "TrainSettings", "TrainingError", "grow", "losses", "read_model", "train"]

@@ -15,6 +15,8 @@ from model.deepseek_v3 import DeepseekV3
 from model.engine import Engine
 from model.errors import UserError
 
+torch.set_num_threads(1)  # small shapes: a second thread only waits for the first
+
 ROOT = Path(__file__).resolve().parents[1]
 TOKENIZER = ROOT / "assets" / "hospital" / "tokenizer.json"
 

@@ -120,7 +120,7 @@ def test_any_cut_into_chunks_gives_the_same(chunks: list[int], seed: int) -> Non
         at += size
     assert gap(torch.cat(out), engine.forward(ids)[0]) < 1e-5
     cache.cut(1)  # a cut cache goes on as if the rest had never been
-    assert gap(engine.forward(ids[1:2] or ids[:1], cache)[0], engine.forward((ids[:1] + (ids[1:2] or ids[:1])))[0][1:]) < 1e-5
+    assert gap(engine.forward(ids[1:2] or ids[:1], cache)[0], engine.forward(ids[:1] + (ids[1:2] or ids[:1]))[0][1:]) < 1e-5
 
 
 _ENGINES: list[Engine] = []

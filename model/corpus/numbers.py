@@ -2,12 +2,13 @@
 
 # ruff: noqa: E501  (a template is one line, however long)
 
+from collections.abc import Callable
+
 from .everyday import NAME_EN, NAME_ZH
 from .templates import Family, Table, rows
 
 _TENS_EN = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_ONES_EN = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-            "seventeen eighteen nineteen").split()
+_ONES_EN = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 
 
 def english_number(n: int) -> str:
@@ -28,7 +29,9 @@ def _pairs(low: int, high: int) -> list[tuple[int, int]]:
     return [(a, b) for a in range(low, high + 1) for b in range(low, high + 1)]
 
 
-def _table(pairs: list[tuple[int, int]], answer, word) -> Table:
+def _table(
+    pairs: list[tuple[int, int]], answer: Callable[[int, int], int], word: Callable[[int], str]
+) -> Table:
     """Rows a / b / answer in digits, then in words; the last field is one more than the answer."""
     return Table([tuple(map(str, (a, b, answer(a, b)))) + tuple(map(word, (a, b, answer(a, b)))) for a, b in pairs],
                  flat=True)
