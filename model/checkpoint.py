@@ -56,9 +56,13 @@ def _spread(scale: Tensor, rows: int, columns: int) -> Tensor:
     return scale.repeat_interleave(BLOCK, -2)[..., :rows, :].repeat_interleave(BLOCK, -1)[..., :columns]
 
 
+# float8_e4m3fn has 256 values: looking them up is several times as fast as torch's own conversion on a CPU.
+_FP8_VALUES = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+
+
 def dequantise(weight: Tensor, scale: Tensor) -> Tensor:
     """fp32 weights of a block-wise FP8 tensor and its `weight_scale_inv`."""
-    values = weight.float()
+    values = _FP8_VALUES.index_select(0, weight.contiguous().view(torch.uint8).flatten().int()).view(weight.shape)
     rows, columns = weight.shape[-2:]
     return values.mul_(scale if scale.shape[-2:] == (1, 1) else _spread(scale, rows, columns))
 
