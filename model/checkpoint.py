@@ -44,11 +44,14 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     of 128 x 128: weight = fp8 x scale. As in V3's checkpoint; blocks at the edge are smaller."""
     *lead, rows, columns = weight.shape
     high, wide = -(-rows // BLOCK), -(-columns // BLOCK)
-    padded = torch.zeros(*lead, high * BLOCK, wide * BLOCK)
-    padded[..., :rows, :columns] = weight
-    blocks = padded.view(*lead, high, BLOCK, wide, BLOCK)
+    blocks = weight[..., None, :, None, :]
+    if high * wide > 1:
+        padded = torch.zeros(*lead, high * BLOCK, wide * BLOCK)
+        padded[..., :rows, :columns] = weight
+        blocks = padded.view(*lead, high, BLOCK, wide, BLOCK)
     scale = (blocks.abs().amax((-3, -1)) / FP8_MAX).clamp(min=1e-12)
-    return (weight / _spread(scale, rows, columns)).to(torch.float8_e4m3fn), scale
+    spread = scale if high * wide == 1 else _spread(scale, rows, columns)
+    return (weight / spread).to(torch.float8_e4m3fn), scale
 
 
 def _spread(scale: Tensor, rows: int, columns: int) -> Tensor:
@@ -64,6 +67,8 @@ def dequantise(weight: Tensor, scale: Tensor) -> Tensor:
     """fp32 weights of a block-wise FP8 tensor and its `weight_scale_inv`."""
     values = _FP8_VALUES.index_select(0, weight.contiguous().view(torch.uint8).flatten().int()).view(weight.shape)
     rows, columns = weight.shape[-2:]
+    if scale.shape != (*weight.shape[:-2], -(-rows // BLOCK), -(-columns // BLOCK)):
+        raise ValueError(f"scales {tuple(scale.shape)} of a tensor {tuple(weight.shape)}")
     return values.mul_(scale if scale.shape[-2:] == (1, 1) else _spread(scale, rows, columns))
 
 
