@@ -178,6 +178,14 @@ def optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), eps=1e-10, fused=True)
 
 
+def _step_of(line: str) -> float:
+    """The step of a line of the metrics file; a line that a kill cut short belongs to no saved step."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf
+
+
 class Run:
     """One training run in a folder: `state.safetensors` (weights, moments), `run.json`, `metrics.jsonl`.
 
@@ -288,7 +296,7 @@ class Run:
         self.step, self.seconds = step, seconds
         metrics = self.folder / "metrics.jsonl"
         if self.rank == 0 and metrics.exists():
-            lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= step]
+            lines = [line for line in metrics.read_text().splitlines() if _step_of(line) <= step]
             metrics.write_text("".join(line + "\n" for line in lines))
 
     def go(self, save_every: float = 180.0, until: int | None = None,
