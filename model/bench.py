@@ -72,7 +72,8 @@ def _trace(engine: Engine, theirs: Any, rounds: int) -> dict[str, float]:
         with torch.inference_mode():
             theirs(row, use_cache=False)
 
-    return _rounds({"ours": lambda: engine.trace(ids), **{k: _with_kernel(theirs, k, forward) for k in KERNELS}}, rounds)
+    their_sides = {kernel: _with_kernel(theirs, kernel, forward) for kernel in KERNELS}
+    return _rounds({"ours": lambda: engine.trace(ids), **their_sides}, rounds)
 
 
 def _decode(engine: Engine, theirs: Any, rounds: int) -> dict[str, float]:

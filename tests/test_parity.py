@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from helpers import HOSPITAL, SMALL, TOKENIZER, YARN, build, gap, some_ids, step_by_step
+from helpers import HOSPITAL, SMALL, TOKENIZER, YARN, build, gap, one_sentence, some_ids, step_by_step
 from torch import Tensor
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, PreTrainedTokenizerFast
 from transformers.modeling_layers import MtpModel
 
-from model import checkpoint
+from model import bench as bench_module
+from model import checkpoint, load
 from model.config import ModelConfig
 from model.deepseek_v3 import DeepseekV3
 from model.engine import Engine
+from model.errors import UserError
 from model.generate import generate
 from model.tokenizer import Tokenizer
-from model.verify import transformers_twin
+from model.verify import margins, transformers_twin, verify
 
 TOLERANCE = 1e-5
 DEEP_TOLERANCE = 3e-5  # of the largest logit, after 61 layers
@@ -220,10 +223,7 @@ def test_the_whole_hospital_is_as_close_as_float32_allows() -> None:
         model, ids = build(c, seed, bias=0.02), some_ids(c, 5, seed)
         engine = Engine(model)
         trace = engine.trace(ids)
-        kept = trace.group_scores.sort(-1, descending=True).values
-        shut = torch.ones_like(trace.group_scores, dtype=torch.bool).scatter_(-1, trace.kept_groups, False)
-        ranked = trace.choice_scores.masked_fill(shut.repeat_interleave(32, -1), -1e9).sort(-1, descending=True).values
-        if min(float((kept[..., 3] - kept[..., 4]).min()), float((ranked[..., 7] - ranked[..., 8]).min())) > 2e-5:
+        if float(margins(trace).min()) > 2e-5:
             break
     else:
         pytest.fail("no seed with clear choices")
@@ -241,3 +241,68 @@ def test_the_whole_hospital_is_as_close_as_float32_allows() -> None:
     for logits in (theirs, trace.logits, steps, plain):
         assert gap(logits.double(), truth) < DEEP_TOLERANCE * size
         assert rounding(logits) < 5 * rounding(theirs)
+
+
+# -- the proofs and timings that anyone can run -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def live_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("live")
+    checkpoint.save(build(SMALL.with_(vocab_size=4096), seed=6), folder, TOKENIZER)
+    return folder
+
+
+def test_verify_passes(live_folder: Path) -> None:
+    checks = verify(load(live_folder))
+    assert all(check.passed for check in checks), [check for check in checks if not check.passed]
+    assert len(checks) == 11 and len({check.name for check in checks}) == 11
+
+
+@pytest.mark.parametrize(("damage", "word"), [("plain", "absorbed"), ("trace", "untraced"), ("bias", "transformers")])
+def test_verify_can_fail(live_folder: Path, damage: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative controls: a check that cannot fail proves nothing."""
+    live = load(live_folder)
+    forward = Engine.forward
+
+    def wrong(self: Engine, ids: list[int], *args: Any, **how: Any) -> tuple[Tensor, Tensor]:
+        logits, states = forward(self, ids, *args, **how)
+        if (how.get("attention") == "plain") == (damage == "plain"):
+            logits = logits * 1.001
+        return logits, states
+
+    export = checkpoint.export
+    if damage == "bias":
+        monkeypatch.setattr(checkpoint, "export", lambda model, folder: export(_another_bias(model), folder))
+    else:
+        monkeypatch.setattr(Engine, "forward", wrong)
+    assert any(word in check.name for check in verify(live) if not check.passed)
+
+
+def _another_bias(model: DeepseekV3) -> DeepseekV3:
+    other = DeepseekV3(model.c)
+    other.load_state_dict(model.state_dict())
+    for router in other.routers():
+        router.e_score_correction_bias.copy_(router.e_score_correction_bias.flip(0))
+    return other
+
+
+def test_bench_measures_both_sides(live_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_module, "SHIPPED", live_folder)
+    result = bench_module.bench(threads=1, quick=True)
+    for name in ("trace_32", "decode"):
+        theirs = [result[f"{name}_ms_transformers_{kernel}"] for kernel in bench_module.KERNELS]
+        assert result[f"ratio_{name}"] == pytest.approx(min(theirs) / result[f"{name}_ms"])
+    assert result["ratio_train"] > 0 and result["train_tokens_per_second"] > 0
+    assert result["threads"] == 1 and result["load_seconds"] > 0 and result["resident_megabytes"] > 50
+    assert torch.get_num_threads() == 1
+
+
+def test_without_transformers(live_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is for tests only: the proofs leave parity out, the bench says how to get it."""
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    checks = verify(load(live_folder))
+    assert len(checks) == 10 and all(check.passed for check in checks)
+    with pytest.raises(UserError) as error:
+        bench_module.bench(threads=1)
+    assert "requirements-dev.txt" in one_sentence(error)
