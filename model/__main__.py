@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str, checkpoint: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
-        sub.add_argument("--threads", type=_positive, help="CPU threads (default: torch's own choice)")
+        sub.add_argument("--threads", type=_threads, help="CPU threads (default: torch's own choice)")
         if checkpoint:
             sub.add_argument("--checkpoint", type=Path, help="a checkpoint folder (default: the shipped hospital)")
         return sub
@@ -74,15 +74,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _whole(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if abs(value) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is too large")
+    return value
+
+
+def _threads(text: str) -> int:
+    value, cores = _positive(text), os.cpu_count() or 1
+    if value > 4 * cores:
+        raise argparse.ArgumentTypeError(f"{value} threads are too many for {cores} cores")
+    return value
+
+
 def _positive(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
     return value
 
 
 def _natural(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is not 0 or more")
     return value
@@ -168,6 +185,8 @@ def _train(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         config = config.with_(num_hidden_layers=args.layers)
     if args.dense:
         config = dense_config(config)
+    if args.tokenizer and not args.tokenizer.exists():
+        raise UserError(f"There is no tokenizer at {args.tokenizer}.")
     tokenizer = Tokenizer.load(args.tokenizer) if args.tokenizer else Tokenizer.load()
     run = train(
         args.folder, config, settings, tokenizer, resume=args.resume, start_from=args.grow_from,
@@ -233,6 +252,9 @@ def main(arguments: list[str] | None = None) -> int:
         result, text = _COMMANDS[args.command](args)
     except UserError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("Stopped. A training run goes on with --resume.", file=sys.stderr)

@@ -29,7 +29,8 @@ class SamplingSettings:
             if not ok:
                 raise UserError(message, "bad_setting", message=message)
 
-        need(0 <= self.temperature <= 100, f"The temperature must be 0 or more, at most 100, not {self.temperature}.")
+        need(self.temperature == 0 or 1e-6 <= self.temperature <= 100,
+             f"The temperature must be 0 (greedy) or between 0.000001 and 100, not {self.temperature}.")  # fmt: skip
         need(self.top_k is None or self.top_k >= 1, f"top_k must be 1 or more, not {self.top_k}.")
         need(0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, not {self.top_p}.")
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -52,6 +54,20 @@ class TrainSettings:
     mtp_loss: float = 0.3  # lambda
     own_share: float = 0.6  # part of the tokens that the project's own corpus gives
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "steps": (1, 10**7), "rows": (1, 2**16), "length": (4, 2**16), "learning_rate": (0, 1),
+            "final_learning_rate": (0, 1), "warmup": (0, 10**7), "weight_decay": (0, 10), "bias_speed": (0, 1),
+            "bias_freeze": (0, 1), "balance_loss": (0, 10), "mtp_loss": (0, 10), "own_share": (0, 1),
+            "seed": (0, 2**31),
+        }  # fmt: skip
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # also refuses NaN
+                raise TrainingError(f"--{name.replace('_', '-')} must be between {low} and {high:,}, not {value}.")
+        if self.rows * self.length > 2**22:
+            raise TrainingError(f"{self.rows} rows of {self.length} tokens do not fit in memory; use fewer.")
 
     def rate(self, step: int) -> float:
         """Learning rate at `step`: linear warm-up, then cosine to the final one."""
@@ -304,8 +320,11 @@ class Run:
         """Train to the end (or to step `until`), saving every `save_every` seconds and at the end."""
         last = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
+        stopped: list[int] = []  # Ctrl-C waits for the end of the step, and what was learned is saved
+        listening = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number)) if listening else None
         with open(self.folder / "metrics.jsonl" if self.rank == 0 else os.devnull, "a") as file:
-            while self.step < min(until or self.settings.steps, self.settings.steps):
+            while self.step < min(until or self.settings.steps, self.settings.steps) and not stopped:
                 row = self.last = self.advance()
                 file.write(json.dumps(row) + "\n")
                 file.flush()
@@ -315,6 +334,10 @@ class Run:
                     self.save()
                     last = time.monotonic()
         self.save()
+        if listening:
+            signal.signal(signal.SIGINT, before)
+        if stopped:
+            raise KeyboardInterrupt
 
 
 def read_model(folder: Path) -> DeepseekV3:
@@ -359,6 +382,10 @@ def train(
     On resuming the run's own settings hold; `new_steps` makes it shorter or longer.
     """
     keep_memory()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("There is no CUDA device here (or this PyTorch cannot use one); leave --device out.")
+    if folder.is_dir() and not resume and any(folder.iterdir()) and not (folder / "metrics.jsonl").exists():
+        raise TrainingError(f"{folder} holds other files; name a new folder for the run.")
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
         if device == "cuda":

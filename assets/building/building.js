@@ -533,8 +533,10 @@ class View {
       }
       if (!fade) continue;
       c.fillStyle = colour("intern");
-      for (const { room, light } of this.roomsOn(f)) {
-        c.globalAlpha = fade * (0.34 + 0.66 * light);
+      const called = this.roomsOn(f);
+      const heaviest = Math.max(...called.map((r) => r.light)) || 1;  // a floor's weightiest opinion shines fully
+      for (const { room, light } of called) {
+        c.globalAlpha = fade * (0.34 + 0.66 * light / heaviest);
         c.fillRect(g.x(room) + (g.room - width) / 2, y, width, high);
       }
     }
