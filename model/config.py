@@ -182,9 +182,11 @@ class ModelConfig:
         for name, only in _ONLY_VALUE.items():
             if name in data and data[name] != only:
                 raise ConfigError(f"{name} = {data[name]!r} is not supported; DeepSeek-V3 has {only!r}.")
-        method = (data.get("quantization_config") or {}).get("quant_method", "fp8")
-        if method != "fp8":
-            raise ConfigError(f"quantization_config: {method!r} is not supported; only V3's own block-wise fp8 is.")
+        quantised = data.get("quantization_config")
+        if quantised is not None and (
+            not isinstance(quantised, dict) or quantised.get("quant_method", "fp8") != "fp8"
+        ):
+            raise ConfigError("quantization_config is not supported, except for V3's own block-wise fp8.")
         if "num_mtp_layers" in data:
             data.setdefault("num_nextn_predict_layers", data["num_mtp_layers"])
         heads = data.get("num_key_value_heads")
