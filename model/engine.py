@@ -35,6 +35,8 @@ Attention = Literal["absorbed", "plain"]
 
 # Above this many numbers in one expert's up-projections a real matrix product per expert beats single dot products.
 _SMALL_EXPERT = 64 * 1024
+# Longer texts are refused, whatever the model was trained for: the rotations of all positions are held ready.
+_MAX_POSITIONS = 4096
 
 
 class LatentCache:
@@ -143,7 +145,8 @@ class Engine:
         count, m = c.n_routed_experts + c.n_shared_experts, c.moe_intermediate_size
         self._rows_in = torch.arange(count * 2 * m).view(count, 2 * m)  # rows of gate_up that belong to each expert
         self._rows_out = torch.arange(count * m).view(count, m)  # rows of ffn_out_t that belong to each expert
-        self._rope = rope_table(c, min(c.max_position_embeddings, 4096))
+        self.positions = min(c.max_position_embeddings, _MAX_POSITIONS)
+        self._rope = rope_table(c, self.positions)
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
     @staticmethod

@@ -161,7 +161,7 @@ def generate_speculative(engine: Engine, ids: list[int], tokens: int, stop_at_eo
 
 def check_length(engine: Engine, ids: list[int], tokens: int) -> None:
     """UserError if text and new tokens together do not fit the model's positions."""
-    limit = engine.c.max_position_embeddings
+    limit = engine.positions
     if tokens < 0 or len(ids) + tokens > limit:
-        message = f"{len(ids)} tokens of text and {tokens} new ones do not fit the model's {limit} positions."
+        message = f"{len(ids)} tokens of text and {tokens} new ones do not fit the {limit} positions there are."
         raise UserError(message, "bad_setting", message=message)

@@ -120,6 +120,14 @@ def test_lengths(taught: Engine) -> None:
     assert len(generate_speculative(taught, [2] * (limit - 3), 3, stop_at_eos=False).ids) == 3
 
 
+def test_a_model_for_long_texts_has_a_limit_too() -> None:
+    engine = Engine(build(SMALL.with_(max_position_embeddings=163840)))
+    check_length(engine, [2] * 4000, 96)
+    with pytest.raises(UserError) as error:
+        generate(engine, [2] * 4000, 97)
+    assert "4096" in one_sentence(error)
+
+
 def test_no_module_no_speculation() -> None:
     engine = Engine(build(SMALL.with_(num_nextn_predict_layers=0)))
     with pytest.raises(UserError) as error:
