@@ -28,6 +28,9 @@ from model.verify import need_transformers, transformers_twin
 
 KERNELS = ("eager", "batched_mm", "grouped_mm")  # what set_experts_implementation offers
 TOKENS = 32  # of a traced text, and in the cache before a decode step
+# `batched_mm` copies the weights of every assignment: a training step of 2,048 tokens takes more than 20 GB. One step was
+# also slower than with `grouped_mm`. It is not run, so that the bench cannot take a machine down.
+TRAINING_KERNELS = ("eager", "grouped_mm")
 BATCH = (32, 64)  # sequences and tokens of a training step: 2,048 tokens
 
 _MEMORY = """
@@ -112,7 +115,7 @@ def _train(model: DeepseekV3, theirs: Any, rounds: int, quick: bool) -> dict[str
         logits = theirs(ids, use_cache=False).logits
         F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
 
-    kernels = ("grouped_mm",) if quick else KERNELS
+    kernels = ("grouped_mm",) if quick else TRAINING_KERNELS
     return _rounds({"ours": ours, **{k: _with_kernel(theirs, k, forward) for k in kernels}}, rounds)
 
 
@@ -163,5 +166,6 @@ def _bench(transformers: Any, quick: bool) -> dict[str, Any]:
     result["train_tokens_per_second"] = 1000 * tokens / times["ours"]
     ours = times.pop("ours")
     result |= {f"train_tokens_per_second_transformers_{k}": 1000 * tokens / t for k, t in times.items()}
+    result["train_not_run"] = "transformers with batched_mm: needs more than 20 GB"
     result["ratio_train"] = min(times.values()) / ours
     return result
