@@ -28,8 +28,8 @@ from model.verify import need_transformers, transformers_twin
 
 KERNELS = ("eager", "batched_mm", "grouped_mm")  # what set_experts_implementation offers
 TOKENS = 32  # of a traced text, and in the cache before a decode step
-# `batched_mm` copies the weights of every assignment: a training step of 2,048 tokens takes more than 20 GB. One step was
-# also slower than with `grouped_mm`. It is not run, so that the bench cannot take a machine down.
+# `batched_mm` copies the weights of every assignment: a training step of 2,048 tokens takes more than 20 GB, and three
+# times as long as with `grouped_mm`. It is not run, so that the bench cannot take a machine down.
 TRAINING_KERNELS = ("eager", "grouped_mm")
 BATCH = (32, 64)  # sequences and tokens of a training step: 2,048 tokens
 
