@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from model import checkpoint
@@ -30,7 +29,7 @@ from model.engine import Engine
 from model.generate import generate, generate_speculative
 from model.live import SHIPPED, LiveModel
 from model.tokenizer import PATH, Tokenizer
-from model.train import Run
+from model.train import Run, read_model
 
 TARGET_TOP1, TARGET_TOP5 = 0.65, 0.90  # what the project asks of the model on its own corpus
 _MISS = 5  # "place" of a token that is not among the five likeliest
@@ -44,11 +43,7 @@ def load_for_evaluation(path: str | Path) -> DeepseekV3:
     path = Path(path)
     if not (path / "state.safetensors").is_file():
         return checkpoint.load(path)
-    config, *_ = Run.read(path)
-    model = DeepseekV3(config)
-    with safe_open(path / "state.safetensors", "pt") as file:
-        model.load_state_dict({k[6:]: file.get_tensor(k) for k in file.keys() if k.startswith("model.")})  # noqa: SIM118
-    return model.eval().requires_grad_(False)
+    return read_model(path).eval().requires_grad_(False)
 
 
 def encode(tokenizer: Tokenizer, documents: Sequence[Document], limit: int) -> list[list[int]]:

@@ -80,6 +80,7 @@ def story() -> None:
             said, true = st.columns(2, gap="large")
             said.markdown(f"**{t('story.said')}** {t(f'story.{row}.said')}")
             true.markdown(f"**{t('story.true')}** {t(f'story.{row}.true')}")
+        st.markdown(t("story.grown"))
         st.caption(t("story.source"))
 
 

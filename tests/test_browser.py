@@ -157,7 +157,7 @@ def test_the_picture_is_drawn(visit):
 def test_the_walk(visit):
     v = visit.open("/?lang=en&s=Doctor")
     v.page.get_by_label("Speed").select_option("4")
-    v.page.get_by_role("button", name="Walk again").click()
+    v.page.get_by_role("button", name="Walk up").click()
     expect(v.page.get_by_role("button", name="Pause")).to_be_visible()
     v.page.wait_for_timeout(400)
     v.page.get_by_role("button", name="Pause").click()

@@ -58,6 +58,7 @@ class View {
     this.number = 0; // of the last choice made here
     this.hover = null; // {floor, room}
     this.walk = null; // {floor: fractional, running}
+    this.walked = false;
     this.speed = 1;
     this.build();
     this.resize = new ResizeObserver(() => this.draw(true));
@@ -397,6 +398,7 @@ class View {
       before = now;
       if (this.walk.floor >= top) {
         this.walk = null;
+        this.walked = true; // from now on it is "again"
         this.moveTo(top);
         this.number += 1;
         this.tell();
@@ -454,7 +456,7 @@ class View {
     if (!this.data || !this.stage.clientWidth) return;
     const running = this.walk?.running;
     this.go.textContent = (running ? "❚❚ " : "▶ ")
-      + this.say(running ? "pause" : this.floor >= this.data.shape.floors && !this.walk ? "again" : "play");
+      + this.say(running ? "pause" : this.walked && this.floor >= this.data.shape.floors && !this.walk ? "again" : "play");
     const g = this.layout();
     if (this.canvas.width !== g.width || this.canvas.height !== g.height) {
       this.canvas.width = g.width;

@@ -14,7 +14,6 @@ import torch
 
 import model
 from model import UserError
-from model.tokenizer import TextError
 
 PASSES_AT_ONCE = 2
 PATIENCE = 15.0  # seconds that a visitor waits for a turn
@@ -82,8 +81,6 @@ class Hospital:
             raise UserError("Many people are asking at this moment. Please try again in a few seconds.", "busy")
         try:
             return self.live.trace(text, interventions)
-        except TextError as error:
-            raise UserError(str(error), "not_text") from error
         finally:
             self._turns.release()
 
