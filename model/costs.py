@@ -57,3 +57,20 @@ def cache_bytes(c: ModelConfig, tokens: int, bytes_per_number: int = 4) -> int:
 def full_cache_numbers_per_token(c: ModelConfig) -> int:
     """Numbers per token that plain multi-head attention would cache: keys and values of every head and layer."""
     return c.num_hidden_layers * c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim)
+
+
+@dataclass(frozen=True)
+class FloorShares:
+    """Weights of one floor's FFN part that work for one token, and all that are there; attention left out."""
+
+    dense_used: int  # of a dense layer: all of it
+    moe_used: int  # the router, the shared experts, the chosen ones
+    moe_all: int
+
+
+def floor_shares(c: ModelConfig) -> FloorShares:
+    """Counts for a dense layer and an MoE layer (Eq. 12: all shared experts, and k of the routed ones)."""
+    count = parameters(c)
+    used = count.router + (c.n_shared_experts + c.num_experts_per_tok) * count.expert
+    everyone = count.router + (c.n_shared_experts + c.n_routed_experts) * count.expert
+    return FloorShares(3 * c.hidden_size * c.intermediate_size, used, everyone)

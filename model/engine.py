@@ -120,6 +120,16 @@ class _Record:
         self.zeros = torch.zeros(tokens * wanted)
         self.states: list[tuple[Tensor, Tensor, Tensor]] = []  # per layer: before, between, queries
 
+    def take_over(self, base: Trace, layers: int) -> None:
+        """The first `layers` MoE layers as `base` saw them."""
+        for mine, theirs in (
+            (self.logits, base.router_logits), (self.scores, base.scores), (self.choice_scores, base.choice_scores),
+            (self.group_scores, base.group_scores), (self.kept_groups, base.kept_groups),
+            (self.experts[..., : self.k], base.chosen), (self.raw_weights, base.raw_weights),
+            (self.factors[..., : self.k], base.weights),
+        ):  # fmt: skip
+            mine[:layers] = theirs[:layers]
+
     def stages(self, layers: int) -> dict[str, Tensor]:
         """Fields of `Trace` for the first `layers` MoE layers."""
         return {
@@ -294,15 +304,17 @@ class Engine:
 
     # -- the whole model ------------------------------------------------------------------------------------------
 
-    def _run(self, ids: list[int], cache: LatentCache, record: _Record, traced: bool, do: Interventions, plain: bool
-             ) -> Tensor:  # fmt: skip
-        """The residual stream (T, 2d) after the last layer that runs."""
+    def _run(self, ids: list[int], cache: LatentCache, record: _Record, traced: bool, do: Interventions, plain: bool,
+             start: int = 0, x: Tensor | None = None) -> Tensor:  # fmt: skip
+        """The residual stream (T, 2d) after the last layer that runs, from layer `start` on, which finds `x`."""
         c = self.c
-        x = _doubled(self.model.embed_tokens(torch.tensor(ids)))
+        x = _doubled(self.model.embed_tokens(torch.tensor(ids))) if x is None else x
         store, past = cache.reserve(len(ids)), cache.length
         rope = self._rope[past : past + len(ids)]
         mask = causal_mask(len(ids), c.num_attention_heads, past)
         for index, layer in enumerate(self.layers[: do.stop_after]):
+            if index < start:
+                continue
             mid, queries = self._attend(layer, index, x, store[index], past, rope, mask, do, plain)
             room = max(index - c.first_k_dense_replace, 0) if traced else 0
             after = self._ffn(layer, index, mid, record, room, do)
@@ -336,18 +348,30 @@ class Engine:
         return F.linear(states, self.model.lm_head.weight), states
 
     @torch.inference_mode()
-    def trace(self, ids: list[int], interventions: Interventions = NONE) -> Trace:
-        """The same pass, from an empty cache, with everything it saw."""
+    def trace(self, ids: list[int], interventions: Interventions = NONE, base: Trace | None = None) -> Trace:
+        """The same pass, from an empty cache, with everything it saw.
+
+        `base`: an untouched trace of the same ids. Layers below the first that the interventions reach are taken from
+        it and not computed again; the result is bit for bit the same.
+        """
         interventions.check(self.c)
         c, cache, record = self.c, self.new_cache(), self._record(len(ids), interventions, True)
-        x = self._run(ids, cache, record, True, interventions, False)
+        d, start, x = c.hidden_size, 0, None
+        if base is not None and base.ids == tuple(ids) and not base.interventions and base.config is c:
+            start = interventions.first_layer(c)
+        if start and base is not None:
+            cache.reserve(len(ids))[:start, : len(ids)] = base.memory[:start]
+            record.take_over(base, max(start - c.first_k_dense_replace, 0))
+            record.states.extend(zip(base.hidden[:start], base.mid[:start], base.queries[:start], strict=True))
+            x = _doubled(base.hidden[start])
+        x = self._run(ids, cache, record, True, interventions, False, start, x)
         ran = len(record.states)
         before, mid, queries = zip(*record.states, strict=True)
         states = self._final(x)
-        d = c.hidden_size
         return Trace(
-            config=c, interventions=interventions, ids=tuple(ids), hidden=torch.stack([*before, x])[..., :d],
-            mid=torch.stack(mid)[..., :d], queries=torch.stack(queries), memory=cache.memory[:ran],
+            config=c, interventions=interventions, ids=tuple(ids),
+            hidden=torch.stack([state[..., :d] for state in (*before, x)]), mid=torch.stack([m[..., :d] for m in mid]),
+            queries=torch.stack(queries), memory=cache.memory[:ran],
             final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
             **record.stages(max(ran - c.first_k_dense_replace, 0)),
         )  # fmt: skip

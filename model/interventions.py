@@ -58,6 +58,15 @@ class Interventions:
     def __bool__(self) -> bool:
         return self != Interventions()
 
+    def first_layer(self, c: ModelConfig) -> int:
+        """The first layer that computes anything else because of this; num_hidden_layers (or stop_after) if none."""
+        if self.latent_rank is not None:
+            return 0
+        if self.num_experts_per_tok is not None or self.gate != "noaux_tc":
+            return c.first_k_dense_replace
+        named = [layer for layer, _ in self.dismiss | self.force | self.silence_heads]
+        return min([*named, *self.silence_shared, *self.silence_routed, self.stop_after or c.num_hidden_layers])
+
     def check(self, c: ModelConfig) -> None:
         """InterventionError, if something is named that `c` does not have."""
 

@@ -50,9 +50,10 @@ class LiveModel:
                              "too_long", count=count, limit=limit)  # fmt: skip
         return ids
 
-    def trace(self, text: str, interventions: Interventions | None = None) -> Trace:
-        """One forward pass over `text`, with everything it saw."""
-        return self.engine.trace(self.encode(text), interventions or NONE)
+    def trace(self, text: str, interventions: Interventions | None = None, base: Trace | None = None) -> Trace:
+        """One forward pass over `text`, with everything it saw. `base`: an untouched trace of the same text, whose
+        layers below the change need not be computed again."""
+        return self.engine.trace(self.encode(text), interventions or NONE, base)
 
 
 def load(path: str | Path | None = None) -> LiveModel:

@@ -4,43 +4,10 @@ from pages.kit.shell import require_shell
 
 require_shell()
 
-import json  # noqa: E402
-
 import streamlit as st  # noqa: E402
 
-from pages.kit import shell, state, words  # noqa: E402
+from pages.kit import ask, shell, state  # noqa: E402
 from pages.kit.words import t  # noqa: E402
-
-EXAMPLES = json.loads((shell.ROOT / "assets" / "examples.json").read_text("utf-8"))
-
-
-def the_sentence() -> str:
-    """What was typed; before anything was, the first example in the visitor's language."""
-    typed = state.get("sentence")
-    return typed if typed is not None else EXAMPLES.get(words.current(), EXAMPLES[words.FALLBACK])[0]
-
-
-def admit(sentence: str) -> None:
-    """A new sentence: its last token is followed, from the top floor."""
-    state.put("sentence", sentence)
-    state.put("token", None)
-    state.put("floor", None)
-
-
-def ask() -> None:
-    st.session_state["sentence_box"] = the_sentence()
-    st.text_input(
-        t("lobby.sentence"), key="sentence_box", max_chars=state.MAX_CHARS, placeholder=t("lobby.placeholder"),
-        on_change=lambda: admit(st.session_state["sentence_box"]),
-    )  # fmt: skip
-    own, others = words.current(), [lang for lang in EXAMPLES if lang != words.current()]
-    with st.container(horizontal=True, gap="small", key="examples"):
-        for sentence in EXAMPLES.get(own, []):
-            st.button(shell.plain(sentence), on_click=admit, args=(sentence,), key=f"example {sentence}")
-        for lang in others:
-            with st.popover(t("lobby.examples_in", language=words.languages().get(lang, lang))):
-                for sentence in EXAMPLES[lang]:
-                    st.button(shell.plain(sentence), on_click=admit, args=(sentence,), key=f"example {sentence}")
 
 
 @st.fragment
@@ -86,6 +53,5 @@ def story() -> None:
 
 st.title(t("lobby.title"), anchor=False)
 st.html(f'<p class="lead">{t("lobby.lead")}</p>')
-ask()
-picture(the_sentence())
+picture(ask.sentence())
 story()

@@ -1,51 +1,8 @@
 // The building: one canvas, the patients above it, the floor beside it. Drawn from one trace; see pages/kit/building.py.
 // `render` is called again on every change of data or theme; a View keeps its nodes. User text only as textContent.
 
-const views = new WeakMap();
-const style = fetch(new URL("building.css" + new URL(import.meta.url).search, import.meta.url))
-  .then((answer) => answer.text())
-  .then((text) => { const sheet = new CSSStyleSheet(); sheet.replaceSync(text); return sheet; });
-
-export async function render({ data, parentElement, setStateValue }) {
-  const host = parentElement.querySelector(".hospital");
-  if (!views.has(host)) {
-    const root = host.getRootNode();
-    const sheet = await style;
-    if (!root.adoptedStyleSheets.includes(sheet)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
-    if (!views.has(host)) views.set(host, new View(host));
-  }
-  const view = views.get(host);
-  view.report = setStateValue;
-  view.update(data);
-  return () => { view.stop(); };
-}
-
-// -- small helpers ---------------------------------------------------------------------------------------------------
-
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === "text") node.textContent = value;
-    else if (name.startsWith("on")) node[name] = value;
-    else node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-function bytes(text) {
-  const raw = atob(text);
-  return Uint8Array.from(raw, (char) => char.charCodeAt(0));
-}
-
-const wide = (array) => new Uint16Array(array.buffer);
-
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-
-function luminance(colour) {
-  const [r, g, b] = (colour.match(/[\d.]+/g) ?? [255, 255, 255]).map(Number);
-  return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
-}
+const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
+const { el, bytes, wide, clamp, fill } = base;
 
 const FLOORS_A_SECOND = 7;
 const STEADY = matchMedia("(prefers-reduced-motion: reduce)");
@@ -118,7 +75,7 @@ class View {
   }
 
   say(key, values = {}) {
-    return (this.data.words[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+    return fill(this.data.words[key] ?? key, values);
   }
 
   count(value) { return new Intl.NumberFormat(this.data.lang).format(value); }
@@ -134,7 +91,6 @@ class View {
     const relabel = fresh || this.data.lang !== data.lang;
     const first = !this.data;
     this.data = data;
-    this.host.lang = data.lang;
     if (fresh) {
       this.stop();
       this.chosen = data.wide ? wide(bytes(data.chosen)) : bytes(data.chosen);
@@ -152,11 +108,6 @@ class View {
       if (fresh || first || data.heard > this.accepted) this.floor = data.floor;
       this.accepted = data.heard;
     }
-    const background = getComputedStyle(this.host).getPropertyValue("--st-background-color").trim();
-    const probe = el("i", { style: `color:${background || "#fff"}` });
-    this.host.append(probe);
-    this.host.dataset.sky = luminance(getComputedStyle(probe).color) < 0.5 ? "night" : "day";
-    probe.remove();
     if (relabel) this.label();
     this.showToken();
     this.draw(true);
@@ -624,3 +575,5 @@ class View {
     this.draw();
   }
 }
+
+export const render = base.rendering(View, "../building/building.css");

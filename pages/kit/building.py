@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import unicodedata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,26 +14,11 @@ import torch
 from model import Trace, costs
 from model.tokenizer import Piece, Tokenizer
 from pages.kit import words
+from pages.kit.plates import browser_version, loader
 
-CODE = Path(__file__).resolve().parents[2] / "assets" / "building"
-_version = hashlib.sha256(b"".join(f.read_bytes() for f in sorted(CODE.glob("building.*")))).hexdigest()[:12]
-
-# Inline code is sent again whenever the data changes, so only a loader is inline; the browser keeps the rest.
 _component = st.components.v2.component(
-    "building",
-    html='<div class="hospital"></div>',
-    js=f"""
-const lib = import(new URL("./app/static/building/building.js?v={_version}", document.baseURI).href);
-export default function (component) {{
-  let done = () => {{}};
-  lib.then((m) => m.render(component)).then((end) => {{ done = end ?? done; }}).catch((error) => {{
-    console.error(error);
-    component.parentElement.querySelector(".hospital").textContent = component.data.words.failed;
-  }});
-  return () => done();
-}}
-""",
-)
+    "building", html='<div class="hospital"></div>', js=loader("building/building.js", browser_version("building")),
+)  # fmt: skip
 
 
 # -- words of the text that a token stands for -----------------------------------------------------------------------
@@ -66,6 +50,13 @@ _JOINER = "\u200d"  # holds emoji together, invisible
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u3000": "␣", "\u00a0": "␣"}
 
 
+def pieces(tokenizer: Tokenizer, ids: tuple[int, ...]) -> list[dict[str, Any]]:
+    """What every token is called on screen."""
+    return [
+        {"text": shown(p), "partial": p.is_partial, "special": p.is_special} for p in tokenizer.pieces(ids)
+    ]  # fmt: skip
+
+
 # -- from a trace to data --------------------------------------------------------------------------------------------
 
 
@@ -80,7 +71,6 @@ def data(trace: Trace, tokenizer: Tokenizer, token: int, floor: int, *, likely: 
     kept = np.zeros((*chosen.shape[:2], c.n_group), dtype=bool)  # (T, M, G)
     np.put_along_axis(kept, trace.kept_groups.transpose(0, 1).numpy(), True, axis=2)
     brightest = float(weights.max(initial=0.0)) or 1.0
-    pieces = tokenizer.pieces(trace.ids)
     return {
         "id": hashlib.sha256(repr(trace.ids).encode() + chosen.tobytes()).hexdigest()[:16],
         "token": token,
@@ -90,9 +80,7 @@ def data(trace: Trace, tokenizer: Tokenizer, token: int, floor: int, *, likely: 
             "corridors": c.n_group, "open": c.topk_group, "chosen": chosen.shape[2], "nurses": c.n_shared_experts,
             "sum": c.routed_scaling_factor,
         },  # fmt: skip
-        "tokens": [
-            {"text": shown(p), "partial": p.is_partial, "special": p.is_special} for p in pieces
-        ],
+        "tokens": pieces(tokenizer, trace.ids),
         "chosen": _base64(chosen, np.uint8 if c.n_routed_experts <= 256 else np.uint16),
         "wide": c.n_routed_experts > 256,
         "weights": _base64((weights / brightest * 255).round(), np.uint8),
@@ -117,7 +105,7 @@ def _detail(trace: Trace, tokenizer: Tokenizer, token: int, likely: int) -> dict
     bias = torch.where(choice.isfinite(), choice - scores, torch.zeros(())).numpy()
     low, high = float(bias.min(initial=0.0)), float(bias.max(initial=0.0))
     candidates = trace.top(token, likely)
-    pieces = [tokenizer.pieces([candidate.id])[0] for candidate in candidates]
+    likeliest = [tokenizer.pieces([candidate.id])[0] for candidate in candidates]
     return {
         "token": token,
         "scores": _base64((scores.clamp(0, 1).numpy() * 65535).round(), np.uint16),
@@ -127,7 +115,7 @@ def _detail(trace: Trace, tokenizer: Tokenizer, token: int, likely: int) -> dict
         "corridors": _rounded(trace.group_scores[:, token]),
         "next": [
             {"text": shown(p), "special": p.is_special, "probability": float(candidate.probability)}
-            for p, candidate in zip(pieces, candidates, strict=True)
+            for p, candidate in zip(likeliest, candidates, strict=True)
         ],
     }  # fmt: skip
 

@@ -77,10 +77,11 @@ class Hospital:
         return answer.result()
 
     def _compute(self, text: str, interventions: Any) -> Any:
+        base = self.trace(text) if interventions else None  # most often it is there already
         if not self._turns.acquire(timeout=PATIENCE):
             raise UserError("Many people are asking at this moment. Please try again in a few seconds.", "busy")
         try:
-            return self.live.trace(text, interventions)
+            return self.live.trace(text, interventions, base) if base is not None else self.live.trace(text)
         finally:
             self._turns.release()
 

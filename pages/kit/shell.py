@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PAGES = (  # in the order in which a patient walks; the file's name is the page's address
     ("pages/lobby.py", "nav.lobby", ":material/local_hospital:"),
+    ("pages/triage.py", "nav.triage", ":material/door_front:"),
 )
 
 _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
@@ -32,7 +33,8 @@ def navigation() -> st.Page:
     """The page that is open. The icon must be set first: otherwise the browser asks a font server for it."""
     st.set_page_config(page_icon=str(ROOT / "assets" / "favicon.svg"), layout="wide")
     return st.navigation(
-        [st.Page(path, title=t(key), icon=icon, default=i == 0) for i, (path, key, icon) in enumerate(PAGES)]
+        [st.Page(path, title=t(key), icon=icon, default=i == 0) for i, (path, key, icon) in enumerate(PAGES)],
+        position="top",
     )
 
 
@@ -40,10 +42,12 @@ def run() -> None:
     """The whole of app.py."""
     state.begin()
     page = navigation()
-    st.html(ROOT / "assets" / "building" / "page.css")
+    st.html(ROOT / "assets" / "kit" / "page.css")
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="masthead"):
         st.html(f'<p class="brand">{words.t("brand")}</p>')
-        _language_switch()
+        with st.container(horizontal=True, horizontal_alignment="right", gap="small", key="switches"):
+            _depth_switch()
+            _language_switch()
     with st.container(key="invisible"):
         _html_lang(key="html_lang", data={"lang": t("language.html")})
     inside = _in_shell.set(True)
@@ -85,6 +89,25 @@ def _language_switch() -> None:
         t("language.label"), list(names), format_func=names.__getitem__, key="language_switch", required=True,
         label_visibility="collapsed", on_change=lambda: state.put("lang", st.session_state["language_switch"]),
     )  # fmt: skip
+
+
+def _depth_switch() -> None:
+    st.session_state["depth_switch"] = state.get("depth")
+    st.segmented_control(
+        t("depth.label"), state.DEPTHS, format_func=lambda depth: t(f"depth.{depth}"), key="depth_switch",
+        required=True, label_visibility="collapsed",
+        on_change=lambda: state.put("depth", st.session_state["depth_switch"]),
+    )  # fmt: skip
+
+
+def door(page: str) -> None:
+    """To the page before and the page after, in the order of the walk."""
+    at = [path for path, _, _ in PAGES].index(f"pages/{page}.py")
+    with st.container(horizontal=True, horizontal_alignment="distribute", key="doors"):
+        for other, words_key in ((at - 1, "chapter.back"), (at + 1, "chapter.next")):
+            if 0 <= other < len(PAGES):
+                path, key, icon = PAGES[other]
+                st.page_link(path, label=t(words_key, page=t(key)), icon=icon)
 
 
 def plain(text: str) -> str:

@@ -44,11 +44,30 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+DEPTHS = ("story", "maths", "code")
+CHANGES = (
+    "dismiss", "force", "silence_shared", "silence_routed", "num_experts_per_tok",
+    "bias_in_weights", "mask_with_zero", "softmax", "silence_heads",
+)  # fmt: skip
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("lang", "lang", valid=lambda v: v in words.languages()),
     Setting("sentence", "s", valid=_is_text),
     Setting("token", "token", valid=_is_count(0, 999_999), read=_whole),  # a position; 0 is the door
     Setting("floor", "floor", valid=_is_count(1, 999_999), read=_whole),
+    Setting("depth", "depth", valid=lambda v: v in DEPTHS, default="story"),
+    Setting("other", "other", valid=_is_count(0, 999_999), read=_whole),  # a second position, to compare with
+    Setting("room", "room", valid=_is_count(0, 999_999), read=_whole),
+    Setting("head", "head", valid=_is_count(0, 999_999), read=_whole),
+    # What is changed about the pass; each page says which of these it offers (model.Interventions has the meaning).
+    Setting("change", "change", valid=lambda v: v in CHANGES),
+    Setting("k", "k", valid=_is_count(1, 16), read=_whole),
+    Setting("rank", "rank", valid=_is_count(1, 999), read=_whole),
+    # How the next token is drawn (model.SamplingSettings); hundredths, so that links stay plain.
+    Setting("temperature", "temperature", valid=_is_count(0, 200), read=_whole),
+    Setting("top_k", "top_k", valid=_is_count(1, 100), read=_whole),
+    Setting("top_p", "top_p", valid=_is_count(1, 100), read=_whole),
+    Setting("seed", "seed", valid=_is_count(0, 9_999), read=_whole),
 )  # fmt: skip
 TABLE = {setting.name: setting for setting in SETTINGS}
 

@@ -1,4 +1,4 @@
-"""Words on screen: one file a language in assets/words, so that another language is another file."""
+"""Words on screen: one folder a language in assets/words, a file a page, so that another language is another folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ FALLBACK = "en"
 
 @cache
 def tables(folder: Path = WORDS) -> dict[str, dict[str, str]]:
-    """language code -> dotted key -> words, for every file found."""
+    """language code -> dotted key -> words, for every folder found."""
     return {
-        path.stem: dict(_flat(tomllib.loads(path.read_text("utf-8")))) for path in sorted(folder.glob("*.toml"))
-    }
+        lang.name: {key: text for path in sorted(lang.glob("*.toml")) for key, text in _flat(_read(path))}
+        for lang in sorted(folder.iterdir()) if lang.is_dir()
+    }  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text("utf-8"))
 
 
 def _flat(table: dict[str, Any], prefix: str = ""):

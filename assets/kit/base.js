@@ -1,0 +1,60 @@
+// What every browser component here needs: nodes, numbers out of base64, the look, and the sky (day or night).
+
+const version = new URL(import.meta.url).search;
+
+const sheet = (path) => fetch(new URL(path + version, import.meta.url))
+  .then((answer) => answer.text())
+  .then((text) => { const made = new CSSStyleSheet(); made.replaceSync(text); return made; });
+
+const look = sheet("look.css");
+
+// A component's render function: one `View` for each host node, kept over reruns. `css` is relative to this file.
+export function rendering(View, css) {
+  const views = new WeakMap(), own = sheet(css);
+  return async function render({ data, parentElement, setStateValue }) {
+    const host = parentElement.querySelector(".hospital");
+    if (!views.has(host)) {
+      const sheets = [await look, await own], root = host.getRootNode();
+      if (!root.adoptedStyleSheets.includes(sheets[1])) root.adoptedStyleSheets = [...root.adoptedStyleSheets, ...sheets];
+      if (!views.has(host)) views.set(host, new View(host));
+    }
+    const view = views.get(host);
+    view.report = setStateValue;
+    host.lang = data.lang;
+    host.dataset.sky = sky(host);
+    view.update(data);
+    return () => { view.stop(); };
+  };
+}
+
+function sky(host) {
+  const probe = el("i", { style: `color:${getComputedStyle(host).getPropertyValue("--st-background-color").trim() || "#fff"}` });
+  host.append(probe);
+  const [r, g, b] = (getComputedStyle(probe).color.match(/[\d.]+/g) ?? [255, 255, 255]).map(Number);
+  probe.remove();
+  return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255 < 0.5 ? "night" : "day";
+}
+
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "text") node.textContent = value;
+    else if (name.startsWith("on")) node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+export function bytes(text) {
+  const raw = atob(text);
+  return Uint8Array.from(raw, (char) => char.charCodeAt(0));
+}
+
+export const wide = (array) => new Uint16Array(array.buffer);
+
+export const floats = (text) => new Float32Array(bytes(text).buffer);
+
+export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+
+export const fill = (pattern, values) => pattern.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);

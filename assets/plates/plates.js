@@ -1,0 +1,695 @@
+// A page's pictures. Each plate is declared once in Python (pages/kit/plates.py): its kind, its values, and what its
+// axes stand for. Drawing, hover, keys, CSV and the light that runs from plate to plate all follow from that: a cell
+// whose axis is "room" and number 12 is lit in every plate that has an axis of that name. Between plates, and to the
+// server, an index travels as the number that people call it by: index + the axis' offset.
+
+const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
+const { el, bytes, floats, clamp, fill } = base;
+
+const LIT = 1, CLOSED = 2; // bits of a mask
+
+const shown = new Set(); // all views of the page: the pointer's light reaches every one of them
+
+class View {
+  constructor(host) {
+    this.host = host;
+    this.plates = [];
+    this.hover = {};
+    this.number = 0;
+    host.replaceChildren((this.grid = el("div", { class: "plates" })), (this.spoken = el("p", { class: "hidden", "aria-live": "polite" })));
+    this.resize = new ResizeObserver(() => this.plates.forEach((plate) => plate.draw()));
+  }
+
+  stop() {
+    clearTimeout(this.later);
+    this.resize.disconnect();
+    shown.delete(this);
+  }
+
+  update(data) {
+    this.data = data;
+    shown.add(this);
+    this.number = Math.max(this.number, data.heard ?? 0);
+    if ((data.heard ?? 0) >= this.number) this.picked = { ...data.picked };
+    const old = new Map(this.plates.map((plate) => [plate.d.id, plate]));
+    const same = this.plates.map((p) => p.d.id + p.d.kind).join() === data.plates.map((d) => d.id + d.kind).join();
+    this.plates = data.plates.map((d) => {
+      const kept = same ? old.get(d.id) : null;
+      const plate = kept ?? new (KINDS[d.kind])(this);
+      plate.take(d);
+      return plate;
+    });
+    if (!same) {
+      this.resize.disconnect();
+      this.grid.replaceChildren(...this.plates.map((plate) => plate.node));
+      this.plates.forEach((plate) => this.resize.observe(plate.node));
+    }
+    this.colours = new Map();
+    this.plates.forEach((plate) => plate.draw());
+  }
+
+  colour(name) {
+    if (!this.colours.has(name)) this.colours.set(name, getComputedStyle(this.host).getPropertyValue(`--${name}`).trim());
+    return this.colours.get(name);
+  }
+
+  say(key, values = {}) { return fill(this.data.words[key] ?? key, values); }
+
+  // What an index of an axis is called: its label where it has one, with the axis' own words around it.
+  nameOf(axis, index) {
+    return this.say(`axis_${axis.name}`, { index: index + (axis.offset ?? 0), label: axis.labels?.[index] ?? index + (axis.offset ?? 0) });
+  }
+
+  point(at) { // at: {axis name: index}; the same things light up everywhere
+    const now = JSON.stringify(at ?? {});
+    for (const view of shown) {
+      if (JSON.stringify(view.hover) === now) continue;
+      view.hover = at ?? {};
+      view.plates.forEach((plate) => plate.draw());
+    }
+  }
+
+  pick(at) {
+    const wanted = Object.fromEntries(Object.entries(at).filter(([name]) => this.data.picks.includes(name)));
+    if (!Object.keys(wanted).length) return;
+    this.picked = { ...this.picked, ...wanted };
+    this.plates.forEach((plate) => plate.draw());
+    this.number += 1;
+    clearTimeout(this.later);
+    this.later = setTimeout(() => {
+      this.report("pick", { page: this.data.page, number: this.number, ...this.picked });
+    }, 120);
+  }
+}
+
+function index(axis, number) {
+  const at = number == null ? -1 : number - (axis.offset ?? 0);
+  return at >= 0 && at < axis.count ? at : null;
+}
+
+// -- one plate --------------------------------------------------------------------------------------------------------
+
+class Plate {
+  constructor(view) {
+    this.view = view;
+    this.title = el("h3");
+    this.from = el("p", { class: "from" });
+    this.body = el("div");
+    this.note = el("p", { class: "note" });
+    this.legend = el("ul", { class: "key" });
+    this.copy = el("button", { type: "button", onclick: () => this.toClipboard() });
+    this.save = el("button", { type: "button", onclick: () => this.toFile() });
+    this.tools = el("div", { class: "take" }, this.copy, this.save);
+    this.head = el("header", {}, this.title, this.tools);
+    this.node = el("section", {}, this.from, this.head, this.body, this.legend, this.note);
+  }
+
+  take(d) {
+    this.d = d;
+    this.node.className = `plate ${d.width ?? "full"}`;
+    this.node.style.setProperty("--role", `var(--${d.role ?? "soft"})`);
+    this.title.textContent = d.title ?? "";
+    this.from.textContent = d.from ?? "";
+    this.from.hidden = !d.from;
+    // **strong** is the only mark-up that a sentence may have.
+    this.note.replaceChildren(...(d.note ?? "").split("**").map((part, i) => (i % 2 ? el("strong", { text: part }) : part)));
+    this.note.hidden = !d.note;
+    this.tools.hidden = !this.rows;
+    this.head.hidden = !d.title;
+    const say = (key, values) => this.view.say(key, values);
+    this.copy.textContent = say("copy");
+    this.save.textContent = say("csv");
+    this.copy.setAttribute("aria-label", say("copy_of", { title: d.title }));
+    this.save.setAttribute("aria-label", say("csv_of", { title: d.title }));
+    const key = d.key ?? [];
+    this.legend.hidden = !key.length;
+    this.legend.replaceChildren(...key.map(({ role, text, mark }) => {
+      const swatch = el("i", { class: mark ?? "" });
+      if (mark === "line") swatch.style.color = `var(--${role})`;
+      else if (mark !== "before") swatch.style.background = `var(--${role})`;
+      return el("li", {}, swatch, text);
+    }));
+  }
+
+  number(value) {
+    if (!Number.isFinite(value)) return value === -Infinity ? "−∞" : value === Infinity ? "∞" : "–";
+    const { digits = 3, percent } = this.d;
+    return new Intl.NumberFormat(this.view.data.lang, percent
+      ? { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }
+      : { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value).replace("-", "−");
+  }
+
+  csv() {
+    const quote = (cell) => (/[",\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+    return this.rows().map((row) => row.map((cell) => quote(String(cell))).join(",")).join("\r\n") + "\r\n";
+  }
+
+  toFile() {
+    const link = el("a", { href: URL.createObjectURL(new Blob(["\ufeff", this.csv()], { type: "text/csv" })), download: `${this.d.id}.csv` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
+  async toClipboard() {
+    const text = this.csv().replaceAll(",", "\t");
+    try { await navigator.clipboard.writeText(text); } catch { // no clipboard without https
+      const area = el("textarea", { class: "hidden" });
+      area.value = text;
+      this.node.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    this.copy.textContent = this.view.say("copied");
+    setTimeout(() => { this.copy.textContent = this.view.say("copy"); }, 1500);
+  }
+}
+
+// -- plates on a canvas -----------------------------------------------------------------------------------------------
+
+class Drawn extends Plate {
+  constructor(view) {
+    super(view);
+    this.canvas = el("canvas", { "aria-hidden": "true" });
+    this.tip = el("div", { class: "tip", hidden: "" });
+    this.stage = el("div", { class: "draw", tabindex: "0", role: "application" }, this.canvas, this.tip);
+    this.body.append(this.stage);
+    this.canvas.onpointermove = (event) => { if (event.pointerType !== "touch") this.over(event, false); };
+    this.canvas.onpointerleave = () => { this.own = null; view.point(null); };
+    this.canvas.onclick = (event) => this.over(event, true);
+    this.stage.onkeydown = (event) => this.keyed(event);
+    this.stage.onblur = () => { this.own = null; view.point(null); };
+  }
+
+  take(d) {
+    super.take(d);
+    this.values = d.values ? floats(d.values) : null;
+    this.before = d.before ? floats(d.before) : null;
+    this.mask = d.mask ? bytes(d.mask) : null;
+    this.stage.setAttribute("aria-label", d.alt);
+    this.stage.classList.toggle("picks", d.axes.some((axis) => this.view.data.picks.includes(axis.name)));
+    this.own = null;
+  }
+
+  // A drawing context in CSS pixels, cleared; null while there is no room.
+  begin(height) {
+    const width = this.stage.clientWidth, dpr = window.devicePixelRatio || 1;
+    if (!width) return null;
+    const w = Math.round(width * dpr), h = Math.round(height * dpr);
+    if (this.canvas.width !== w || this.canvas.height !== h) {
+      this.canvas.width = w;
+      this.canvas.height = h;
+      this.canvas.style.height = `${height}px`;
+    }
+    const c = this.canvas.getContext("2d");
+    c.setTransform(dpr, 0, 0, dpr, 0, 0);
+    c.clearRect(0, 0, width, height);
+    c.font = `11.5px ${getComputedStyle(this.view.host).fontFamily}`;
+    c.textBaseline = "middle";
+    this.width = width;
+    this.height = height;
+    return c;
+  }
+
+  // Where an axis is lit by hover or by choice: index or null.
+  hot(axis) { return index(axis, this.view.hover[axis.name]); }
+  chosen(axis) { return index(axis, this.view.picked?.[axis.name]); }
+
+  over(event, click) {
+    const box = this.canvas.getBoundingClientRect();
+    const at = this.at(event.clientX - box.left, event.clientY - box.top);
+    this.own = at;
+    this.view.point(at && this.named(at));
+    if (click && at) this.view.pick(this.named(at));
+  }
+
+  named(at) { return Object.fromEntries(this.d.axes.map((axis, i) => [axis.name, at[i] + (axis.offset ?? 0)])); }
+
+  keyed(event) {
+    const axes = this.d.axes, last = axes.length - 1;
+    const step = { ArrowLeft: [last, -1], ArrowRight: [last, 1], ArrowUp: [0, this.up ?? -1], ArrowDown: [0, -(this.up ?? -1)],
+      Home: [last, -Infinity], End: [last, Infinity], PageUp: [last, -10], PageDown: [last, 10] }[event.key];
+    if (event.key === "Escape") { this.own = null; return this.view.point(null); }
+    if ((event.key === "Enter" || event.key === " ") && this.own) {
+      event.preventDefault();
+      return this.view.pick(this.named(this.own));
+    }
+    if (!step) return;
+    event.preventDefault();
+    const here = this.own ?? axes.map((axis) => this.chosen(axis) ?? 0);
+    const [i, by] = step;
+    if (this.own || Math.abs(by) > 1) here[i] = clamp(here[i] + by, 0, axes[i].count - 1);
+    this.own = [...here];
+    this.view.point(this.named(this.own));
+    this.view.spoken.textContent = this.lines(this.own).join(". ");
+  }
+
+  // The words beside the pointer.
+  lines(at) {
+    const names = this.d.axes.map((axis, i) => this.view.nameOf(axis, at[i]));
+    return [names.join(" · "), ...this.facts(at)];
+  }
+
+  showTip(x, y) {
+    this.tip.hidden = !this.own;
+    if (!this.own) return;
+    this.tip.replaceChildren(...this.lines(this.own).map((text) => el("p", { text })));
+    const box = this.tip.getBoundingClientRect(), above = y - box.height - 10;
+    this.tip.style.left = `${clamp(x - box.width / 2, 0, Math.max(0, this.width - box.width))}px`;
+    this.tip.style.top = `${above > -60 ? above : y + 16}px`;
+  }
+
+  states(index) {
+    const mask = this.mask?.[index] ?? 0;
+    return mask & CLOSED ? [this.view.say("closed")] : mask & LIT ? [this.d.lit ?? this.view.say("lit")] : [];
+  }
+}
+
+// One value for each index of one axis: standing bars, from 0 up or down.
+class Bars extends Drawn {
+  draw() {
+    const d = this.d, axis = d.axes[0], n = axis.count;
+    const c = this.begin(d.height ?? 118);
+    if (!c) return;
+    const finite = [...this.values, ...(this.before ?? [])].filter(Number.isFinite);
+    let [low, high] = d.domain ?? [Math.min(0, ...finite), Math.max(0, ...finite)];
+    if (low === high) high = low + 1;
+    const top = axis.groups ? 18 : 6, bottom = this.height - (axis.labels && n <= 40 ? 20 : 6), left = 44, gap = axis.groups ? 4 : 0;
+    const per = axis.groups ? n / axis.groups : n, step = (this.width - left - 2 - gap * (n / per - 1)) / n;
+    this.x = (i) => left + i * step + Math.floor(i / per) * gap;
+    this.step = step;
+    const y = (v) => bottom - ((clamp(v, low, high) - low) / (high - low)) * (bottom - top);
+    const v = this.view, zero = y(clamp(0, low, high));
+    c.fillStyle = v.colour("soft");
+    c.textAlign = "right";
+    c.fillText(this.short(high), left - 6, top + 4);
+    if (low < 0) c.fillText(this.short(low), left - 6, bottom - 3);
+    c.fillText("0", left - 6, clamp(zero, top + 17, bottom - (low < 0 ? 16 : 3)));
+    for (let g = 0; g < (axis.groups ?? 0); g++) {
+      const x = this.x(g * per), open = !(this.mask?.[g * per] & CLOSED);
+      c.fillStyle = v.colour(open ? "open" : "closed");
+      c.globalAlpha = 0.55;
+      c.fillRect(x, top, step * per, bottom - top);
+      c.globalAlpha = 1;
+      c.fillStyle = v.colour(open ? "ink" : "soft");
+      c.textAlign = "center";
+      c.fillText(axis.group_names?.[g] ?? String.fromCharCode(65 + g), x + (step * per) / 2, 8);
+    }
+    const hot = this.hot(axis), chosen = this.chosen(axis), wide = Math.max(step * (step > 5 ? 0.78 : 0.9), 1);
+    for (let i = 0; i < n; i++) {
+      const value = this.values[i], mask = this.mask?.[i] ?? (this.mask ? 0 : LIT), x = this.x(i) + (step - wide) / 2;
+      if (!Number.isFinite(value)) continue;
+      c.fillStyle = v.colour(mask & LIT ? (d.roles?.[i] ?? d.role ?? "intern") : "soft");
+      c.globalAlpha = mask & LIT ? 1 : mask & CLOSED ? 0.22 : 0.5;
+      const w = mask & LIT ? Math.max(wide, 3) : wide, a = y(value);
+      c.fillRect(x - (w - wide) / 2, Math.min(a, zero), w, Math.max(Math.abs(a - zero), 1));
+      if (this.before && this.before[i] !== value && Number.isFinite(this.before[i])) {
+        c.globalAlpha = 1;
+        c.fillStyle = v.colour("ink");
+        c.fillRect(x - 1, y(this.before[i]) - 1, Math.max(wide, 3) + 2, 2);
+      }
+    }
+    c.globalAlpha = 1;
+    c.fillStyle = v.colour("line");
+    c.fillRect(left, zero - 0.5, this.width - left, 1);
+    if (axis.labels && n <= 40) {
+      c.textAlign = "center";
+      c.fillStyle = v.colour("soft");
+      const every = Math.ceil((axis.label_width ?? 26) / step);
+      for (let i = 0; i < n; i += every) c.fillText(axis.labels[i].slice(0, 8), this.x(i) + step / 2, this.height - 8);
+    }
+    for (const [i, colour] of [[chosen, "patient"], [hot, "ink"]]) {
+      if (i == null || i >= n) continue;
+      c.strokeStyle = v.colour(colour);
+      c.lineWidth = 1.5;
+      c.strokeRect(this.x(i) - 1.5, top - 1, step + 3, bottom - top + 2);
+    }
+    this.showTip(this.own ? this.x(this.own[0]) + step / 2 : 0, top);
+  }
+
+  short(value) { return new Intl.NumberFormat(this.view.data.lang, { maximumSignificantDigits: 2 }).format(value).replace("-", "−"); }
+
+  at(x) {
+    const n = this.d.axes[0].count;
+    if (x < this.x(0) - 3) return null;
+    let i = 0;
+    while (i < n - 1 && this.x(i + 1) <= x) i += 1;
+    if (this.mask && this.step < 6) { // a lit room within reach of the pointer is meant
+      const reach = Math.ceil(3 / this.step);
+      for (let near = 0; near <= reach; near++) for (const j of [i - near, i + near]) if (this.mask[j] & LIT) return [j];
+    }
+    return [i];
+  }
+
+  facts([i]) {
+    const lines = [`${this.d.unit ? `${this.d.unit} ` : ""}${this.number(this.values[i])}`, ...this.states(i)];
+    if (this.before) lines.push(this.view.say("before", { value: this.number(this.before[i]) }));
+    return lines;
+  }
+
+  rows() {
+    const axis = this.d.axes[0];
+    return [[axis.name, "label", "value", ...(this.before ? ["before"] : []), ...(this.mask ? ["lit", "closed"] : [])],
+      ...Array.from(this.values, (value, i) => [i + (axis.offset ?? 0), axis.labels?.[i] ?? "", value,
+        ...(this.before ? [this.before[i]] : []), ...(this.mask ? [this.mask[i] & LIT ? 1 : 0, this.mask[i] & CLOSED ? 1 : 0] : [])])];
+  }
+}
+
+// One value for each pair of indices: rows by columns, the stronger the more colour; below 0 in grey.
+class Grid extends Drawn {
+  draw() {
+    const d = this.d, [rows, cols] = d.axes, wanted = d.cell ?? clamp(Math.round(330 / rows.count), 5, 26);
+    this.up = d.from_below ? 1 : -1;
+    const left = d.left ?? 64, foot = cols.labels && cols.count <= 64 ? 44 : 18;
+    const c = this.begin(rows.count * wanted + foot + 4);
+    if (!c) return;
+    const v = this.view, high = wanted, step = (this.width - left - 2) / cols.count;
+    const finite = this.values.filter(Number.isFinite);
+    const [low, top] = d.domain ?? [finite.reduce((a, b) => Math.min(a, b), 0), finite.reduce((a, b) => Math.max(a, b), 0)];
+    const most = Math.max(Math.abs(low), Math.abs(top)) || 1;
+    this.place = (r, k) => [left + k * step, 2 + (d.from_below ? rows.count - 1 - r : r) * high];
+    this.step = step;
+    this.high = high;
+    const gapX = step > 6 ? 1 : 0, gapY = high > 6 ? 1 : 0;
+    for (let r = 0; r < rows.count; r++) for (let k = 0; k < cols.count; k++) {
+      const value = this.values[r * cols.count + k], [x, y] = this.place(r, k);
+      c.globalAlpha = 1;
+      c.fillStyle = v.colour("closed");
+      if (Number.isFinite(value)) c.fillRect(x, y, step - gapX, high - gapY);
+      else continue;
+      c.fillStyle = v.colour(value < 0 ? "soft" : d.roles?.[r] ?? d.role ?? "intern");
+      c.globalAlpha = clamp(Math.abs(value) / most, 0, 1);
+      c.fillRect(x, y, step - gapX, high - gapY);
+      if (this.mask?.[r * cols.count + k] & LIT) {
+        c.globalAlpha = 1;
+        c.strokeStyle = v.colour("ink");
+        c.lineWidth = 1.5;
+        c.strokeRect(x + 0.75, y + 0.75, step - gapX - 1.5, high - gapY - 1.5);
+      }
+    }
+    c.globalAlpha = 1;
+    c.fillStyle = v.colour("soft");
+    c.textAlign = "right";
+    const everyRow = Math.ceil(13 / high);
+    for (let r = 0; r < rows.count; r += 1) {
+      const edge = r === rows.count - 1;
+      if (r % everyRow && !edge) continue;
+      if (!edge && rows.count - 1 - r < everyRow) continue;
+      c.fillText(this.label(rows, r, left / 6.5), left - 6, this.place(r, 0)[1] + high / 2);
+    }
+    c.textAlign = "center";
+    const bottom = rows.count * high + 4;
+    if (cols.labels && cols.count <= 64) {
+      for (let k = 0; k < cols.count; k++) {
+        c.save();
+        c.translate(left + (k + 0.5) * step, bottom + 4);
+        if (step < 34) { c.rotate(Math.PI / 4); c.textAlign = "left"; }
+        if (step > 9 || k % Math.ceil(10 / step) === 0) c.fillText(this.label(cols, k, step < 34 ? 8 : step / 6.5), 0, 6);
+        c.restore();
+      }
+    } else {
+      const every = Math.ceil(cols.count / (this.width / 60));
+      for (let k = 0; k < cols.count; k += every) c.fillText(this.label(cols, k, 9), left + (k + 0.5) * step, bottom + 7);
+    }
+    for (const [r, k, colour] of [[this.chosen(rows), this.chosen(cols), "patient"], [this.hot(rows), this.hot(cols), "ink"]]) {
+      c.strokeStyle = v.colour(colour);
+      c.lineWidth = 1.5;
+      if (r != null && r < rows.count) c.strokeRect(left - 1, this.place(r, 0)[1] - 1, step * cols.count + 1, high + 1);
+      if (k != null && k < cols.count) c.strokeRect(this.place(0, k)[0] - 1, 1, step + 1, rows.count * high + 1);
+    }
+    if (this.own) { const [x, y] = this.place(...this.own); this.showTip(x + step / 2, y); } else this.showTip();
+  }
+
+  label(axis, i, most) { // `most` characters, of which a Chinese one takes two
+    const text = axis.labels?.[i] ?? String(i + (axis.offset ?? 0));
+    let room = most;
+    const fits = [...text].filter((char) => (room -= char > "\u2e80" ? 2 : 1) >= 0).join("");
+    return fits === text ? text : fits.slice(0, -1) + "…";
+  }
+
+  at(x, y) {
+    const [rows, cols] = this.d.axes, k = Math.floor((x - this.place(0, 0)[0]) / this.step);
+    let r = Math.floor((y - 2) / this.high);
+    if (this.d.from_below) r = rows.count - 1 - r;
+    return k >= 0 && k < cols.count && r >= 0 && r < rows.count ? [r, k] : null;
+  }
+
+  facts([r, k]) {
+    const i = r * this.d.axes[1].count + k, text = this.d.texts?.[i];
+    return [...(text ? [text] : []), `${this.d.unit ? `${this.d.unit} ` : ""}${this.number(this.values[i])}`, ...this.states(i)];
+  }
+
+  rows() {
+    const [rows, cols] = this.d.axes, name = (axis, i) => axis.labels?.[i] ?? i + (axis.offset ?? 0);
+    return [[rows.name, cols.name, `${rows.name}_label`, `${cols.name}_label`, "value", ...(this.d.texts ? ["text"] : [])],
+      ...Array.from(this.values, (value, i) => {
+        const r = Math.floor(i / cols.count), k = i % cols.count;
+        return [r + (rows.offset ?? 0), k + (cols.offset ?? 0), name(rows, r), name(cols, k), value, ...(this.d.texts ? [this.d.texts[i]] : [])];
+      })];
+  }
+}
+
+// About five round numbers between two.
+function ticks(low, high) {
+  const rough = (high - low) / 4, size = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * size).find((s) => s >= rough * 0.999);
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
+}
+
+// Several series over one axis.
+class Lines extends Drawn {
+  take(d) {
+    this.series = d.series.map((one) => ({ ...one, values: floats(one.values), low: one.low && floats(one.low), high: one.high && floats(one.high) }));
+    super.take(d);
+  }
+
+  draw() {
+    const d = this.d, axis = d.axes[0], n = axis.count, c = this.begin(d.height ?? 210);
+    if (!c) return;
+    const all = this.series.flatMap((one) => [...one.values, ...(one.low ?? []), ...(one.high ?? [])]).filter(Number.isFinite);
+    let [low, high] = d.domain ?? [Math.min(...all), Math.max(...all)];
+    if (d.from_zero) low = Math.min(0, low);
+    if (low === high) high = low + 1;
+    const left = 52, top = 10, bottom = this.height - 26, right = this.width - 10, v = this.view;
+    this.x = (i) => left + (n === 1 ? 0.5 : i / (n - 1)) * (right - left);
+    const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - top);
+    c.strokeStyle = v.colour("line");
+    c.fillStyle = v.colour("soft");
+    c.lineWidth = 1;
+    for (const value of ticks(low, high)) {
+      c.beginPath(); c.moveTo(left, y(value)); c.lineTo(right, y(value)); c.stroke();
+      c.textAlign = "right";
+      c.fillText(d.percent ? `${Number((value * 100).toFixed(1))}%` : new Intl.NumberFormat(v.data.lang, { maximumSignificantDigits: 3 }).format(value).replace("-", "−"), left - 6, y(value));
+    }
+    c.textAlign = "center";
+    const every = Math.max(1, Math.ceil(n / ((right - left) / 46)));
+    for (let i = 0; i < n; i += every) c.fillText(axis.labels?.[i]?.slice(0, 7) ?? String(i + (axis.offset ?? 0)), this.x(i), bottom + 14);
+    for (const [i, colour] of [[this.chosen(axis), "patient"], [this.hot(axis), "ink"]]) {
+      if (i == null || i >= n) continue;
+      c.strokeStyle = v.colour(colour);
+      c.beginPath(); c.moveTo(this.x(i), top); c.lineTo(this.x(i), bottom); c.stroke();
+    }
+    this.series.forEach((one, at) => {
+      c.strokeStyle = c.fillStyle = v.colour(one.role);
+      if (one.low) {
+        c.globalAlpha = 0.18;
+        c.beginPath();
+        one.high.forEach((value, i) => c.lineTo(this.x(i), y(value)));
+        for (let i = n - 1; i >= 0; i--) c.lineTo(this.x(i), y(one.low[i]));
+        c.fill();
+        c.globalAlpha = 1;
+      }
+      c.lineWidth = 2;
+      c.setLineDash(one.dash ?? [[], [7, 4], [2, 3], [9, 3, 2, 3]][at % 4]);
+      c.beginPath();
+      let on = false;
+      one.values.forEach((value, i) => {
+        if (!Number.isFinite(value)) { on = false; return; }
+        if (on) c.lineTo(this.x(i), y(value)); else c.moveTo(this.x(i), y(value));
+        on = true;
+      });
+      c.stroke();
+      c.setLineDash([]);
+      one.values.forEach((value, i) => {
+        if (!Number.isFinite(value) || (n > 20 && i !== this.hot(axis) && i !== this.chosen(axis))) return;
+        c.beginPath(); c.arc(this.x(i), y(value), 3.4, 0, 7); c.fill();
+      });
+    });
+    this.showTip(this.own ? this.x(this.own[0]) : 0, top + 20);
+  }
+
+  at(x) {
+    const n = this.d.axes[0].count;
+    return [clamp(Math.round(((x - this.x(0)) / ((this.x(n - 1) - this.x(0)) || 1)) * (n - 1)), 0, n - 1)];
+  }
+
+  facts([i]) { return this.series.map((one) => `${one.label}: ${this.number(one.values[i])}`); }
+
+  rows() {
+    const axis = this.d.axes[0];
+    return [[axis.name, "label", ...this.series.flatMap((one) => [one.label, ...(one.low ? [`${one.label} low`, `${one.label} high`] : [])])],
+      ...Array.from({ length: axis.count }, (_, i) => [i + (axis.offset ?? 0), axis.labels?.[i] ?? "",
+        ...this.series.flatMap((one) => [one.values[i], ...(one.low ? [one.low[i], one.high[i]] : [])])])];
+  }
+}
+
+// Numbers as equal little squares, so that sizes can be seen.
+class Squares extends Drawn {
+  draw() {
+    const d = this.d, v = this.view, most = Math.max(...this.values), left = 4;
+    const size = clamp(Math.floor(Math.sqrt((this.stage.clientWidth * 150) / Math.max(most, 1)) * 0.9), 1, 14), pitch = size + (size > 3 ? 1 : 0.5);
+    const across = Math.max(1, Math.floor((this.stage.clientWidth - left * 2) / pitch));
+    const tall = Array.from(this.values, (count) => Math.ceil(count / across) * pitch);
+    const c = this.begin(tall.reduce((a, b) => a + b + 30, 4));
+    if (!c) return;
+    let y = 4;
+    this.tops = [];
+    this.values.forEach((count, i) => {
+      this.tops.push(y);
+      c.fillStyle = v.colour(this.hot(d.axes[0]) === i ? "ink" : "soft");
+      c.textAlign = "left";
+      c.fillText(`${d.axes[0].labels[i]}: ${new Intl.NumberFormat(v.data.lang).format(count)}`, left, y + 8);
+      y += 20;
+      c.fillStyle = v.colour(d.roles?.[i] ?? d.role ?? "patient");
+      for (let j = 0; j < count; j++) c.fillRect(left + (j % across) * pitch, y + Math.floor(j / across) * pitch, size, size);
+      y += tall[i] + 10;
+    });
+    this.showTip(0, 0);
+    this.tip.hidden = true;
+  }
+
+  at(x, y) { const i = this.tops.findLastIndex((top) => y >= top); return i < 0 ? null : [i]; }
+  facts([i]) { return [String(this.values[i])]; }
+  rows() { return [["what", "numbers"], ...Array.from(this.values, (count, i) => [this.d.axes[0].labels[i], count])]; }
+}
+
+// -- plates of words --------------------------------------------------------------------------------------------------
+
+// A list, best first, with a bar each; `before` puts an older value beside it.
+class Rank extends Plate {
+  constructor(view) { super(view); this.list = el("ol", { class: "rank" }); this.body.append(this.list); }
+
+  draw() {
+    const d = this.d, values = d.values_list, most = d.percent ? 1 : Math.max(...values, ...(d.before_list ?? []), 1e-9), axis = d.axes?.[0];
+    this.list.setAttribute("aria-label", d.alt ?? d.title ?? "");
+    this.list.replaceChildren(...d.labels.map((label, i) => {
+      const bar = (value, name) => { const b = el("b"); b.style.width = `${clamp(value / most, 0, 1) * 100}%`; return el("i", { class: name, "aria-hidden": "true" }, b); };
+      const share = el("span", { class: "share", text: this.number(values[i]) });
+      const pair = el("span", { class: "pair" }, bar(values[i], ""));
+      if (d.before_list) {
+        pair.append(bar(d.before_list[i], "before"));
+        share.append(el("small", { text: this.view.say("before", { value: this.number(d.before_list[i]) }) }));
+      }
+      const row = el("li", { title: d.hints?.[i] ?? "" }, el("span", { class: "word", dir: "auto", text: label }), pair, share);
+      if (axis) {
+        const at = { [axis.name]: axis.indices[i] };
+        row.classList.toggle("here", this.view.hover[axis.name] === axis.indices[i]);
+        row.onpointerenter = () => this.view.point(at);
+        row.onpointerleave = () => this.view.point(null);
+        row.onclick = () => this.view.pick(at);
+      }
+      return row;
+    }));
+  }
+
+  rows() {
+    const d = this.d;
+    return [["what", "value", ...(d.before_list ? ["before"] : [])],
+      ...d.labels.map((label, i) => [label, d.values_list[i], ...(d.before_list ? [d.before_list[i]] : [])])];
+  }
+}
+
+// Big numbers with a word each.
+class Facts extends Plate {
+  constructor(view) { super(view); this.list = el("dl", { class: "facts" }); this.body.append(this.list); }
+
+  draw() {
+    this.list.replaceChildren(...this.d.facts.map(({ value, label, note }) => {
+      const dd = el("dd", { text: value });
+      return el("div", {}, el("dt", {}, label, ...(note ? [el("br"), el("small", { text: note })] : [])), dd);
+    }));
+  }
+}
+
+// The patients: one chip a token, the followed one filled.
+class Tokens extends Plate {
+  constructor(view) {
+    super(view);
+    this.list = el("div", { class: "chips", role: "radiogroup" });
+    this.body.append(this.list);
+    this.list.onkeydown = (event) => {
+      const last = this.d.tokens.length - 1, here = this.view.picked[this.d.axes[0].name] ?? 0;
+      const to = { ArrowRight: here + 1, ArrowDown: here + 1, ArrowLeft: here - 1, ArrowUp: here - 1, Home: 0, End: last }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      const next = (to + last + 1) % (last + 1);
+      this.view.pick({ [this.d.axes[0].name]: next });
+      this.list.children[next].focus();
+    };
+  }
+
+  take(d) {
+    super.take(d);
+    this.list.setAttribute("aria-label", d.title ?? d.alt);
+    const axis = d.axes[0].name;
+    this.list.replaceChildren(...d.tokens.map(({ text, partial, special }, i) => {
+      const chip = el("button", { type: "button", role: "radio", dir: partial ? "ltr" : "auto", class: "chip", title: this.view.nameOf(d.axes[0], i) });
+      chip.classList.toggle("door", special);
+      chip.classList.toggle("partial", partial);
+      if (text.startsWith("␣") && text.length > 1) chip.append(el("span", { class: "gap", text: "␣" }), text.slice(1));
+      else chip.textContent = text;
+      chip.onclick = () => this.view.pick({ [axis]: i });
+      chip.onpointerenter = () => this.view.point({ token: i });
+      chip.onpointerleave = () => this.view.point(null);
+      return chip;
+    }));
+  }
+
+  draw() {
+    const here = this.view.picked?.[this.d.axes[0].name];
+    [...this.list.children].forEach((chip, i) => {
+      chip.setAttribute("aria-checked", i === here);
+      chip.tabIndex = i === here ? 0 : -1;
+      chip.dataset.here = this.view.hover.token === i;
+    });
+  }
+}
+
+// A floor, a head, a rank: one number to step through.
+class Stepper extends Plate {
+  constructor(view) {
+    super(view);
+    this.down = el("button", { class: "push", type: "button", text: "−", onclick: () => this.by(-1) });
+    this.more = el("button", { class: "push", type: "button", text: "+", onclick: () => this.by(1) });
+    this.slide = el("input", { type: "range" });
+    this.slide.oninput = () => this.pick(Number(this.slide.value));
+    this.out = el("output");
+    this.body.append(el("div", { class: "stepper" }, this.out, this.down, this.slide, this.more));
+  }
+
+  by(step) {
+    const axis = this.d.axes[0];
+    this.pick(clamp(Number(this.slide.value) + step, this.d.low ?? 0, axis.count - 1));
+  }
+
+  pick(at) { this.view.pick({ [this.d.axes[0].name]: at + (this.d.axes[0].offset ?? 0) }); }
+
+  draw() {
+    const axis = this.d.axes[0], here = index(axis, this.view.picked?.[axis.name]) ?? 0;
+    this.slide.min = this.d.low ?? 0;
+    this.slide.max = axis.count - 1;
+    this.slide.value = here;
+    this.out.textContent = this.view.nameOf(axis, here);
+    this.slide.setAttribute("aria-label", this.d.title ?? this.d.alt);
+    this.slide.setAttribute("aria-valuetext", this.out.textContent);
+    this.down.setAttribute("aria-label", this.view.say("less", { what: this.d.title ?? this.d.alt }));
+    this.more.setAttribute("aria-label", this.view.say("more", { what: this.d.title ?? this.d.alt }));
+    this.down.disabled = here <= (this.d.low ?? 0);
+    this.more.disabled = here >= axis.count - 1;
+  }
+}
+
+const KINDS = { bars: Bars, grid: Grid, lines: Lines, squares: Squares, rank: Rank, facts: Facts, tokens: Tokens, stepper: Stepper };
+
+export const render = base.rendering(View, "../plates/plates.css");

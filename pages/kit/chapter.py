@@ -1,0 +1,265 @@
+"""What every page of the walk is made of: the visit, Story / Maths / Code, a question to answer first, the bends.
+
+A page says `visit = chapter.begin("triage")`, then `explain`, `plates.mount`, `predict` as often as it needs, and
+`chapter.end(visit, ...)`. Its words are in assets/words/<language>/<page>.toml, its equations in
+assets/maths/<page>.toml.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+import streamlit as st
+
+from model import Interventions, Trace
+from pages.kit import ask, building, plates, service, shell, state
+from pages.kit.code import Source
+from pages.kit.words import t
+
+Floors = Literal["all", "desk", "departments"] | None
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What the visitor looks at: a sentence's trace, and who is followed where. Read-only."""
+
+    page: str
+    house: service.Hospital
+    sentence: str
+    trace: Trace
+    token: int  # position; 0 is the begin-of-sentence token
+    floor: int  # as people count: layer + 1
+    pieces: list[dict[str, Any]] = field(repr=False)  # text, partial, special of every token, as shown on screen
+
+    @property
+    def layer(self) -> int:
+        """The followed floor's layer, from 0."""
+        return self.floor - 1
+
+    @property
+    def department(self) -> int:
+        """The followed floor among the MoE layers, from 0; below 0 at the triage desk."""
+        return self.layer - self.trace.config.first_k_dense_replace
+
+    @property
+    def names(self) -> list[str]:
+        """What every token is called on screen, door and end included."""
+        return [self.name(i) for i in range(len(self.pieces))]
+
+    @property
+    def chips(self) -> list[dict[str, Any]]:
+        """The pieces, with the names of door and end."""
+        return [
+            {**piece, "text": name if piece["special"] else piece["text"]}
+            for piece, name in zip(self.pieces, self.names, strict=True)
+        ]
+
+    def name(self, token: int | None = None) -> str:
+        """What a token (the followed one) is called in a sentence. Plain text, not Markdown."""
+        token = self.token if token is None else token
+        piece = self.pieces[token]
+        if piece["special"]:
+            return t("building.door") if token == 0 else t("building.end")
+        text = piece["text"]
+        return text[1:] if text.startswith("␣") and len(text) > 1 else text
+
+    def changed(self, interventions: Interventions) -> Trace:
+        """The same sentence with something changed; computed once for everybody, and only from the changed floor up."""
+        return self.house.trace(self.sentence, interventions)
+
+    @property
+    def stamp(self) -> str:
+        """Changes with the sentence, the token and the floor."""
+        return hashlib.sha256(repr((self.trace.ids, self.token, self.floor)).encode()).hexdigest()[:12]
+
+
+def begin(page: str, floors: Floors = None) -> Visit:
+    """Heading, sentence, and choosers for token and (where the page has one) floor. Stops the page when no sentence can
+    be looked at; where one could be before, that is shown again under the words that say what is wrong."""
+    st.title(t(f"{page}.title"), anchor=False)
+    st.html(f'<p class="lead">{t(f"{page}.lead")}</p>')
+    sentence = ask.sentence(examples=False)
+    visit = _visit(page, sentence, floors)
+    first, last = _range(visit.trace, floors)
+    choosers = [plates.tokens(visit.chips, title=t("chapter.patients"))]
+    if floors:
+        axis = plates.axis("floor", last, offset=1)
+        choosers.append(plates.stepper(axis, title=t("chapter.floor"), low=first - 1))
+    picked = {"token": visit.token, "floor": visit.floor} if floors else {"token": visit.token}
+    plates.mount(f"{page}.who", choosers, picked)
+    return visit
+
+
+def _visit(page: str, sentence: str, floors: Floors) -> Visit:
+    house = service.hospital()
+    try:
+        trace = house.trace(sentence)
+        st.session_state["chapter.good"] = sentence
+    except Exception as error:
+        shell.complain(error)
+        good = st.session_state.get("chapter.good")
+        if good is None:
+            st.stop()
+        st.caption(t("chapter.last_good"))
+        sentence, trace = good, house.trace(good)
+    first, last = _range(trace, floors)
+    token, floor = state.get("token"), state.get("floor")
+    end = len(trace.ids) - 1
+    return Visit(
+        page,
+        house,
+        sentence,
+        trace,
+        token=token if token is not None and token <= end else end,
+        floor=min(max(floor if floor is not None else _usual(first, last, floors), first), last),
+        pieces=building.pieces(house.tokenizer, trace.ids),
+    )
+
+
+def _range(trace: Trace, floors: Floors) -> tuple[int, int]:
+    c = trace.config
+    dense = c.first_k_dense_replace
+    return {"desk": (1, max(dense, 1)), "departments": (dense + 1, c.num_hidden_layers)}.get(
+        floors or "all", (1, c.num_hidden_layers)
+    )
+
+
+def _usual(first: int, last: int, floors: Floors) -> int:
+    return first if floors == "desk" else (first + last) // 2  # half way up
+
+
+# -- Story / Maths / Code ----------------------------------------------------------------------------------------------
+
+
+def explain(
+    key: str, *, code: Sequence[Source], tex: Mapping[str, str | float] | None = None, **values: object
+) -> None:
+    """A section's heading and its words at the depth that the visitor chose.
+
+    `key` is "page.section". Words: `.title`, and `.story`, `.maths`, `.code` with `values` put in. Maths shows the
+    equations of assets/maths/<page>.toml [section] with `tex` put in, Code the `code`.
+    """
+    st.subheader(t(f"{key}.title"), anchor=False)
+    depth = state.get("depth")
+    st.markdown(
+        t(f"{key}.{depth}", **{name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()})
+    )
+    if depth == "maths":
+        page, section = key.split(".")
+        for equation in equations(page, section, tex or {}):
+            st.latex(equation)
+    elif depth == "code":
+        for source in code:
+            st.caption(
+                t("chapter.lines", file=source.file, first=source.first, last=source.first + source.text.count("\n"))
+            )
+            st.code(source.text, language="python")
+
+
+def equations(page: str, section: str, values: Mapping[str, str | float]) -> list[str]:
+    """The section's equations with every @name@ put in. KeyError for one that has no value."""
+
+    def put(match: re.Match[str]) -> str:
+        value = values[match.group(1)]
+        return value if isinstance(value, str) else tex_number(value)
+
+    return [re.sub(r"@(\w+)@", put, equation) for equation in _maths(page)[section]["tex"]]
+
+
+@cache
+def _maths(page: str) -> dict[str, Any]:
+    return tomllib.loads((shell.ROOT / "assets" / "maths" / f"{page}.toml").read_text("utf-8"))
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number in a sentence: fixed digits, a real minus sign."""
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share in a sentence."""
+    return f"{value:.{digits}%}".replace("-", "−")
+
+
+def tex_number(value: float, digits: int = 3) -> str:
+    """A number in an equation; integers stay integers."""
+    text = f"{value:d}" if isinstance(value, int) else f"{value:.{digits}f}"
+    return f"({text})" if text.startswith("-") else text
+
+
+def tex_text(text: str) -> str:
+    """Words of a visitor's sentence in an equation."""
+    return r"\text{" + re.sub(r"([\\{}$&#^_%~])", "", text) + "}"
+
+
+# -- predict first -----------------------------------------------------------------------------------------------------
+
+
+def predict(visit: Visit, key: str, options: Sequence[str], right: int, **values: object) -> bool:
+    """A question that is answered before its answer is shown; whether it has been (or the visitor would not guess).
+
+    Words: `<key>.ask` and `<key>.answer`, both with `values`. The answer comes from the trace: the page computes
+    `right`, an index of `options`. Asked again for every sentence, token and floor; the score is kept for the visit.
+    """
+    place = f"predict.{key}.{visit.stamp}"
+    said = st.session_state.get(place)
+    values = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
+    with st.container(border=True, key=f"predict {key}"):
+        st.markdown(f"**{t('chapter.predict')}** {t(f'{key}.ask', **values)}")
+        with st.container(horizontal=True, gap="small"):
+            for i, option in enumerate(options):
+                chosen, answer = said == i, said is not None and i == right
+                st.button(
+                    shell.plain(option),
+                    key=f"{place}.{i}",
+                    disabled=said is not None,
+                    icon=":material/check:" if answer else ":material/close:" if chosen else None,
+                    type="primary" if answer else "secondary",
+                    on_click=_guess,
+                    args=(place, i, right),
+                )
+            if said is None:
+                st.button(
+                    t("chapter.show_me"), key=f"{place}.skip", type="tertiary", on_click=_guess, args=(place, -1, right)
+                )
+        if said is not None:
+            verdict = "" if said < 0 else t("chapter.right" if said == right else "chapter.wrong") + " "
+            st.markdown(verdict + t(f"{key}.answer", **values))
+            asked, hits = score()
+            if asked:
+                st.caption(t("chapter.score", right=hits, asked=asked))
+    return said is not None
+
+
+def _guess(place: str, guess: int, right: int) -> None:
+    st.session_state[place] = guess
+    if guess >= 0:
+        st.session_state.setdefault("score", {})[place] = guess == right
+
+
+def score() -> tuple[int, int]:
+    """(questions answered, answered right) in this visit."""
+    marks = st.session_state.get("score", {})
+    return len(marks), sum(marks.values())
+
+
+# -- where the story bends, and where to go next -----------------------------------------------------------------------
+
+
+def end(visit: Visit, *bends: str) -> None:
+    """Where the story bends (words `<page>.bend.<row>.said`, `.true`, `.source`), and the door to the next page."""
+    st.subheader(t("chapter.bends"), anchor=False)
+    for row in bends:
+        key = f"{visit.page}.bend.{row}"
+        said, true = st.columns(2, gap="large")
+        said.markdown(f"**{t('chapter.said')}** {t(f'{key}.said')}")
+        true.markdown(f"**{t('chapter.true')}** {t(f'{key}.true')}")
+        true.caption(t(f"{key}.source"))
+    shell.door(visit.page)
+    state.publish()

@@ -1,0 +1,1 @@
+"""The pictures: pure functions from a trace to plates, one file a page."""

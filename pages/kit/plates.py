@@ -1,0 +1,293 @@
+"""Plates: a page's pictures, declared once as data; assets/plates/plates.js draws and links them and hears clicks.
+
+What an axis is called decides what lights up together: every plate with an axis "room" shows the room under the pointer
+in any of them. Values are float32 in base64, little endian. A plate is a dict; the functions below make them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+import torch
+
+from model.config import ModelConfig
+from pages.kit import state, words
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+LIT, CLOSED = 1, 2  # bits of a mask
+
+Plate = dict[str, Any]
+Axis = dict[str, Any]
+Values = torch.Tensor | np.ndarray | Sequence[float]
+
+
+def browser_version(*folders: str) -> str:
+    """Changes with the browser code, so that a browser never keeps an old one."""
+    files = sorted(file for folder in ("kit", *folders) for file in (ASSETS / folder).glob("*.*s"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def loader(module: str, version: str) -> str:
+    """Inline code is sent again whenever the data changes, so only this is inline; the browser keeps the rest."""
+    return f"""
+const lib = import(new URL("./app/static/{module}?v={version}", document.baseURI).href);
+export default function (component) {{
+  let done = () => {{}};
+  lib.then((m) => m.render(component)).then((end) => {{ done = end ?? done; }}).catch((error) => {{
+    console.error(error);
+    component.parentElement.querySelector(".hospital").textContent = component.data.words.failed;
+  }});
+  return () => done();
+}}
+"""
+
+
+_component = st.components.v2.component(
+    "plates",
+    html='<div class="hospital"></div>',
+    js=loader("plates/plates.js", browser_version("plates")),
+)
+
+
+# -- axes --------------------------------------------------------------------------------------------------------------
+
+
+def axis(name: str, count: int, labels: Sequence[str] | None = None, offset: int = 0, **more: Any) -> Axis:
+    """`offset`: what people call index 0. The words around an index are `plates.axis_<name>`."""
+    return {
+        "name": name,
+        "count": count,
+        "labels": list(labels) if labels is not None else None,
+        "offset": offset,
+        **more,
+    }
+
+
+def floors(c: ModelConfig, *, departments: bool = False) -> Axis:
+    """All floors, or only those with experts; people count floors from 1."""
+    first = c.first_k_dense_replace if departments else 0
+    return axis("floor", c.num_hidden_layers - first, offset=first + 1)
+
+
+def rooms(c: ModelConfig) -> Axis:
+    """The routed experts of one floor, with their corridors."""
+    return axis("room", c.n_routed_experts, groups=c.n_group)
+
+
+def heads(c: ModelConfig) -> Axis:
+    """The attention heads of one floor."""
+    return axis("head", c.num_attention_heads)
+
+
+# -- plates ------------------------------------------------------------------------------------------------------------
+
+
+def bars(
+    id: str,
+    axis: Axis,
+    values: Values,
+    *,
+    title: str,
+    alt: str,
+    mask: Values | None = None,
+    before: Values | None = None,
+    **more: Any,
+) -> Plate:
+    """One bar for each index. `mask`: LIT and CLOSED bits. `before`: shown as a line across the bar.
+
+    More, here and below: note, width ("full", "half", "third", "two-thirds"), role (a colour's name), digits, percent,
+    unit, domain (low, high), from (what leads here), key ([{role, text, mark}]), lit (what LIT means, in words).
+    """
+    return {
+        "id": id,
+        "kind": "bars",
+        "axes": [axis],
+        "title": title,
+        "alt": alt,
+        "values": _f32(values),
+        **({"before": _f32(before)} if before is not None else {}),
+        **({"mask": _u8(mask)} if mask is not None else {}),
+        **more,
+    }
+
+
+def grid(
+    id: str, rows: Axis, columns: Axis, values: Values, *, title: str, alt: str, mask: Values | None = None, **more: Any
+) -> Plate:
+    """rows x columns; the stronger the more colour, below 0 in grey, NaN left out. More: from_below (row 0 at the
+    bottom, as floors stand), cell (a row's height in px), texts (one a cell), roles (a colour's name per row)."""
+    return {
+        "id": id,
+        "kind": "grid",
+        "axes": [rows, columns],
+        "title": title,
+        "alt": alt,
+        "values": _f32(values),
+        **({"mask": _u8(mask)} if mask is not None else {}),
+        **more,
+    }
+
+
+def series(
+    label: str, values: Values, role: str, low: Values | None = None, high: Values | None = None
+) -> dict[str, Any]:
+    """One line of `lines`; `low` and `high` are drawn as a band."""
+    return {
+        "label": label,
+        "role": role,
+        "values": _f32(values),
+        **({"low": _f32(low), "high": _f32(high)} if low is not None and high is not None else {}),
+    }
+
+
+def lines(id: str, axis: Axis, several: Sequence[dict[str, Any]], *, title: str, alt: str, **more: Any) -> Plate:
+    """Several `series` over one axis. More: from_zero. The key is made from the series' labels."""
+    key = [{"role": one["role"], "text": one["label"], "mark": "line"} for one in several]
+    return {
+        "id": id,
+        "kind": "lines",
+        "axes": [axis],
+        "title": title,
+        "alt": alt,
+        "series": list(several),
+        "key": key,
+        **more,
+    }
+
+
+def squares(id: str, labels: Sequence[str], counts: Sequence[int], *, title: str, alt: str, **more: Any) -> Plate:
+    """Counts as so many equal squares. More: roles (a colour's name each)."""
+    return {
+        "id": id,
+        "kind": "squares",
+        "axes": [axis(id, len(labels), labels)],
+        "title": title,
+        "alt": alt,
+        "values": _f32(counts),
+        **more,
+    }
+
+
+def rank(
+    id: str,
+    labels: Sequence[str],
+    values: Sequence[float],
+    *,
+    title: str,
+    before: Sequence[float] | None = None,
+    axis: Axis | None = None,
+    **more: Any,
+) -> Plate:
+    """A list with a bar each. `axis` with `indices`: what each row stands for, as people count. More: percent, digits,
+    hints."""
+    return {
+        "id": id,
+        "kind": "rank",
+        "title": title,
+        "alt": title,
+        "labels": list(labels),
+        "axes": [axis] if axis else [],
+        "values_list": [float(v) for v in values],
+        **({"before_list": [float(v) for v in before]} if before is not None else {}),
+        **more,
+    }
+
+
+def facts(id: str, rows: Sequence[tuple[str, str] | tuple[str, str, str]], **more: Any) -> Plate:
+    """Big numbers: (value, label) or (value, label, note)."""
+    return {
+        "id": id,
+        "kind": "facts",
+        "alt": "",
+        "axes": [],
+        "facts": [{"value": v, "label": label, "note": rest[0] if rest else None} for v, label, *rest in rows],
+        **more,
+    }
+
+
+def tokens(pieces: Sequence[Mapping[str, Any]], *, title: str, axis_name: str = "token", **more: Any) -> Plate:
+    """The patients as chips; a click follows one. `pieces`: `visit.chips`."""
+    return {
+        "id": f"tokens_{axis_name}",
+        "kind": "tokens",
+        "title": title,
+        "alt": title,
+        "axes": [axis(axis_name, len(pieces), [p["text"] for p in pieces])],
+        "tokens": list(pieces),
+        **more,
+    }
+
+
+def stepper(axis: Axis, *, title: str, low: int = 0, **more: Any) -> Plate:
+    """A slider with a step to either side, for an axis that `mount` may pick. `low`: the first index that may be."""
+    return {
+        "id": f"step_{axis['name']}",
+        "kind": "stepper",
+        "title": title,
+        "alt": title,
+        "axes": [axis],
+        "low": low,
+        **more,
+    }
+
+
+def _f32(values: Values) -> str:
+    array = values.numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    return base64.b64encode(np.ascontiguousarray(array, dtype="<f4").tobytes()).decode()
+
+
+def _u8(values: Values) -> str:
+    array = values.numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    return base64.b64encode(np.ascontiguousarray(array, dtype=np.uint8).tobytes()).decode()
+
+
+# -- on the page -------------------------------------------------------------------------------------------------------
+
+
+def mount(
+    page: str,
+    plates: Sequence[Plate],
+    picked: Mapping[str, int | None],
+    on_pick: Callable[[dict[str, int]], None] | None = None,
+    picks: Sequence[str] | None = None,
+) -> None:
+    """Draw them. `picked`: what is chosen on each axis, as people count (floor 4, not index 0); these are also the axes
+    that a click may choose on (`picks` narrows that). What is picked goes to `on_pick`, or to the settings of the same
+    names."""
+    key = f"plates.{page}"
+    heard_key = f"{key}.heard"
+
+    def heard() -> None:
+        pick = dict((st.session_state.get(key) or {}).get("pick") or {})
+        number = pick.pop("number", None)
+        if pick.pop("page", None) != page or type(number) is not int:
+            return
+        st.session_state[heard_key] = number
+        values = {n: i for n, i in pick.items() if n in picked and type(i) is int and i >= 0}
+        if on_pick:
+            on_pick(values)
+        else:
+            for name, value in values.items():
+                if name in state.TABLE:
+                    state.put(name, value)
+
+    _component(
+        key=key,
+        data={
+            "page": page,
+            "plates": list(plates),
+            "words": words.group("plates"),
+            "lang": words.t("language.html"),
+            "picked": {n: i for n, i in picked.items() if i is not None},
+            "picks": list(picks if picks is not None else picked),
+            "heard": st.session_state.get(heard_key, 0),
+        },
+        default={"pick": None},
+        on_pick_change=heard,
+    )

@@ -1,0 +1,89 @@
+"""The triage desk: floors 1 to 3, where all weights work for everybody and nobody is sent anywhere."""
+
+from pages.kit.shell import require_shell
+
+require_shell()
+
+from model import Interventions, costs  # noqa: E402
+from pages.kit import chapter, plates  # noqa: E402
+from pages.kit.chapter import number, percent  # noqa: E402
+from pages.kit.code import source  # noqa: E402
+from pages.kit.figures import common, triage  # noqa: E402
+from pages.kit.words import t  # noqa: E402
+
+MODEL, ENGINE = "model/deepseek_v3.py", "model/engine.py"
+
+visit = chapter.begin("triage", floors="desk")
+trace, picked = visit.trace, {"token": visit.token, "floor": visit.floor}
+parts = triage.parts(visit)
+
+chapter.explain(
+    "triage.desk",
+    code=[source(MODEL, "DecoderLayer.forward"), source(MODEL, "DenseFFN.forward")],
+    tex={
+        "floor": visit.floor,
+        "before": parts.before,
+        "attention": parts.attention,
+        "ffn": parts.ffn,
+        "after": parts.after,
+    },
+    token=visit.name(),
+    floor=visit.floor,
+    attention=number(parts.attention),
+    ffn=number(parts.ffn),
+)
+guessed = chapter.predict(
+    visit,
+    "triage.larger",
+    [t("triage.larger.attention"), t("triage.larger.ffn")],
+    right=int(parts.ffn > parts.attention),
+    token=visit.name(),
+    floor=visit.floor,
+    attention=number(parts.attention),
+    ffn=number(parts.ffn),
+)
+plates.mount(
+    "triage.desk",
+    [
+        *([triage.lengths(visit)] if guessed else []),
+        triage.states(visit),
+        triage.turns(visit),
+    ],
+    picked,
+)
+
+share = costs.floor_shares(trace.config)
+chapter.explain(
+    "triage.everybody",
+    code=[source(MODEL, "MoE.forward"), source("model/costs.py", "floor_shares")],
+    tex={"dense": share.dense_used, "used": share.moe_used, "all": share.moe_all},
+    dense=percent(1.0, 0),
+    share=percent(share.moe_used / share.moe_all),
+    floor=trace.config.first_k_dense_replace + 1,
+)
+plates.mount("triage.everybody", [triage.used(trace.config)], picked)
+
+deaf = frozenset((visit.layer, head) for head in range(trace.config.num_attention_heads))
+changed = visit.changed(Interventions(silence_heads=deaf))
+moved = triage.change(visit, changed)
+chapter.explain(
+    "triage.touch",
+    code=[source(ENGINE, "Engine._attend")],
+    tex={"floor": visit.floor},
+    floor=visit.floor,
+    token=visit.name(),
+    before=moved.before,
+    after=moved.after,
+    was=percent(moved.was),
+    now=percent(moved.now),
+)
+plates.mount(
+    "triage.touch",
+    [
+        common.next_tokens(visit, changed, trace, width="half", title=t("triage.touch.next")),
+        triage.drift(visit, changed),
+    ],
+    picked,
+)
+
+chapter.end(visit, "sends", "mlp")
