@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=Path)
     sub.add_argument("--from-run", type=Path, help="take the weights of a training run instead of a checkpoint")
     sub.add_argument("--compact", action="store_true", help="the project's own block-wise FP8 file instead")
+    sub.add_argument("--renumber", type=int, metavar="SEED", help="deal the experts of every layer new numbers")
     command("verify", "Prove on this machine that the checkpoint computes what it should.")
     sub = command("bench", "Time the model beside transformers.", checkpoint=True)
     sub.add_argument("--quick", action="store_true", help="fewer rounds")
@@ -210,10 +211,12 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _export(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from model import checkpoint
     from model.live import SHIPPED
-    from model.train import read_model
+    from model.train import read_model, renumber
 
     source = args.checkpoint or SHIPPED
     model = read_model(args.from_run) if args.from_run else checkpoint.load(source)
+    if args.renumber is not None:
+        renumber(model, args.renumber)
     tokenizer = next((path for path in (source / "tokenizer.json", SHIPPED / "tokenizer.json") if path.is_file()), None)
     (checkpoint.save if args.compact else checkpoint.export)(model, args.folder, tokenizer)
     size = (args.folder / "model.safetensors").stat().st_size

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.data import TrainingRows
-from model.deepseek_v3 import DeepseekV3, Routing
+from model.deepseek_v3 import DeepseekV3, MoE, Routing
 from model.errors import UserError
 from model.kernels import linear_cross_entropy
 from model.tokenizer import Tokenizer
@@ -168,6 +168,26 @@ def grow(model: DeepseekV3, layers: int, noise: float = 0.1, seed: int = 0) -> D
             target[f"layers.{first + i}.{name}"] = value
     grown.load_state_dict(target)
     return grown
+
+
+@torch.no_grad()
+def renumber(model: DeepseekV3, seed: int = 0) -> DeepseekV3:
+    """The same function with the routed experts of every MoE layer under new numbers, in place; groups stay together.
+
+    A number says nothing from one layer to the next when every layer was trained by itself. Copies of a grown layer
+    would keep their origin's numbers, and look alike for a reason that has nothing to do with what they compute.
+    """
+    c, generator = model.c, torch.Generator().manual_seed(seed)
+    size = c.n_routed_experts // c.n_group
+    for layer in [*model.layers, *([model.mtp.block] if model.mtp is not None else [])]:
+        if not isinstance(layer.mlp, MoE):
+            continue
+        groups = torch.randperm(c.n_group, generator=generator).tolist()
+        order = torch.cat([g * size + torch.randperm(size, generator=generator) for g in groups])
+        router, experts, routed = layer.mlp.gate, layer.mlp.experts, c.n_routed_experts
+        for tensor in (router.weight, router.e_score_correction_bias, experts.gate_up, experts.down):
+            tensor[:routed] = tensor[order].clone()
+    return model
 
 
 # -- the run --------------------------------------------------------------------------------------------------------
@@ -411,4 +431,4 @@ def train(
     return run
 
 
-__all__ = ["Run", "TrainSettings", "TrainingError", "grow", "losses", "read_model", "train"]
+__all__ = ["Run", "TrainSettings", "TrainingError", "grow", "losses", "read_model", "renumber", "train"]

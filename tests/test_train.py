@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import PYTHON, ROOT, SMALL, TOKENIZER, build, fingerprint, gap, one_sentence
+from helpers import PYTHON, ROOT, SMALL, TOKENIZER, build, fingerprint, gap, one_sentence, some_ids
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +22,17 @@ from model.deepseek_v3 import DeepseekV3, Routing
 from model.errors import UserError
 from model.kernels import attend, grouped_experts, linear_cross_entropy
 from model.tokenizer import Tokenizer
-from model.train import Run, TrainSettings, grow, losses, nudge_biases, read_model, sequence_balance_loss, train
+from model.train import (
+    Run,
+    TrainSettings,
+    grow,
+    losses,
+    nudge_biases,
+    read_model,
+    renumber,
+    sequence_balance_loss,
+    train,
+)
 
 C = SMALL.with_(vocab_size=4096, num_hidden_layers=3, n_routed_experts=8, n_group=2, topk_group=1, num_experts_per_tok=2)
 S = TrainSettings(steps=12, rows=8, length=24, warmup=4, learning_rate=3e-3, seed=5, bias_freeze=0.25)
@@ -365,3 +375,23 @@ def test_a_dense_model_grows_too() -> None:
     grown = grow(build(c), 9, noise=0)
     assert grown.c.first_k_dense_replace == 9 and all(isinstance(p, nn.Parameter) for p in grown.parameters())
     assert grown(torch.tensor([[3, 4, 5]]))[0].shape == (1, 3, c.hidden_size)
+
+
+def test_new_numbers_change_no_result_and_keep_groups_together() -> None:
+    model = build(C, seed=51, bias=0.3)
+    ids = torch.tensor([some_ids(C, 20, 51)])
+    logits, _, before = model(ids)
+    size, routed = C.n_routed_experts // C.n_group, C.n_routed_experts
+    old = [layer.mlp.gate.weight.clone() for layer in model.layers[C.first_k_dense_replace :]]
+    renumber(model, 7)
+    again, _, after = model(ids)
+    assert torch.allclose(again, logits, atol=1e-5)
+    assert any(not torch.equal(a.chosen, b.chosen) for a, b in zip(before, after, strict=True))
+    orders = []
+    for rows, layer in zip(old, model.layers[C.first_k_dense_replace :], strict=True):
+        new = layer.mlp.gate.weight
+        order = [int((rows - row).abs().sum(1).argmin()) for row in new]
+        assert torch.equal(new, rows[order]) and sorted(order) == list(range(routed))
+        assert all(len({e // size for e in order[at : at + size]}) == 1 for at in range(0, routed, size))
+        orders.append(order)
+    assert orders[0] != orders[1]  # every layer its own
