@@ -457,6 +457,12 @@ function ticks(low, high) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
 }
 
+// Round numbers between two on a scale on which ten times as much is one step: 1, 10, 100, with 2 and 5 where few fit.
+function decades(low, high) {
+  const first = Math.floor(Math.log10(low)), all = Array.from({ length: Math.ceil(Math.log10(high)) - first + 1 }, (_, i) => 10 ** (first + i));
+  return (high / low > 300 ? all : all.flatMap((one) => [one, 2 * one, 5 * one])).filter((v) => v >= low * 0.999 && v <= high * 1.001);
+}
+
 // Several series over one axis.
 class Lines extends Drawn {
   take(d) {
@@ -470,14 +476,14 @@ class Lines extends Drawn {
     const all = this.series.flatMap((one) => [...one.values, ...(one.low ?? []), ...(one.high ?? [])]).filter(Number.isFinite);
     let [low, high] = d.domain ?? [Math.min(...all), Math.max(...all)];
     if (d.from_zero) low = Math.min(0, low);
-    if (low === high) high = low + 1;
-    const left = 52, top = 10, bottom = this.height - 26, right = this.width - 10, v = this.view;
+    if (low === high) high = d.log ? low * 10 : low + 1;
+    const left = 52, top = 10, bottom = this.height - 26, right = this.width - 10, v = this.view, scale = d.log ? Math.log10 : Number;
     this.x = (i) => left + (n === 1 ? 0.5 : i / (n - 1)) * (right - left);
-    const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - top);
+    const y = (value) => bottom - ((scale(value) - scale(low)) / (scale(high) - scale(low))) * (bottom - top);
     c.strokeStyle = v.colour("line");
     c.fillStyle = v.colour("soft");
     c.lineWidth = 1;
-    for (const value of ticks(low, high)) {
+    for (const value of d.log ? decades(low, high) : ticks(low, high)) {
       c.beginPath(); c.moveTo(left, y(value)); c.lineTo(right, y(value)); c.stroke();
       c.textAlign = "right";
       c.fillText(d.percent ? `${Number((value * 100).toFixed(1))}%` : new Intl.NumberFormat(v.data.lang, { maximumSignificantDigits: 3 }).format(value).replace("-", "−"), left - 6, y(value));
@@ -524,13 +530,13 @@ class Lines extends Drawn {
     return [clamp(Math.round(((x - this.x(0)) / ((this.x(n - 1) - this.x(0)) || 1)) * (n - 1)), 0, n - 1)];
   }
 
-  facts([i]) { return this.series.map((one) => `${one.label}: ${this.number(one.values[i])}`); }
+  facts([i]) { return [...(this.d.texts?.[i] ? [this.d.texts[i]] : []), ...this.series.map((one) => `${one.label}: ${this.number(one.values[i])}`)]; }
 
   rows() {
     const axis = this.d.axes[0];
-    return [[axis.name, "label", ...this.series.flatMap((one) => [one.label, ...(one.low ? [`${one.label} low`, `${one.label} high`] : [])])],
+    return [[axis.name, "label", ...this.series.flatMap((one) => [one.label, ...(one.low ? [`${one.label} low`, `${one.label} high`] : [])]), ...(this.d.texts ? ["text"] : [])],
       ...Array.from({ length: axis.count }, (_, i) => [i + (axis.offset ?? 0), axis.labels?.[i] ?? "",
-        ...this.series.flatMap((one) => [one.values[i], ...(one.low ? [one.low[i], one.high[i]] : [])])])];
+        ...this.series.flatMap((one) => [one.values[i], ...(one.low ? [one.low[i], one.high[i]] : [])]), ...(this.d.texts ? [this.d.texts[i]] : [])])];
   }
 }
 

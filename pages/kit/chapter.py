@@ -78,6 +78,11 @@ class Visit:
         """Changes with the sentence, the token and the floor."""
         return hashlib.sha256(repr((self.trace.ids, self.token, self.floor)).encode()).hexdigest()[:12]
 
+    @property
+    def stamp_of_token(self) -> str:
+        """Changes with the sentence and the token."""
+        return hashlib.sha256(repr((self.trace.ids, self.token)).encode()).hexdigest()[:12]
+
 
 def begin(page: str, floors: Floors = None) -> Visit:
     """Heading, sentence, and choosers for token and (where the page has one) floor. Stops the page when no sentence can
@@ -201,13 +206,16 @@ def tex_text(text: str) -> str:
 # -- predict first -----------------------------------------------------------------------------------------------------
 
 
-def predict(visit: Visit, key: str, options: Sequence[str], right: int, **values: object) -> bool:
+def predict(
+    visit: Visit, key: str, options: Sequence[str], right: int, *, every_floor: bool = True, **values: object
+) -> bool:
     """A question that is answered before its answer is shown; whether it has been (or the visitor would not guess).
 
     Words: `<key>.ask` and `<key>.answer`, both with `values`. The answer comes from the trace: the page computes
-    `right`, an index of `options`. Asked again for every sentence, token and floor; the score is kept for the visit.
+    `right`, an index of `options`. Asked again for every sentence, token and floor (not `every_floor` where the
+    answer is the same on all of them); the score is kept for the visit.
     """
-    place = f"predict.{key}.{visit.stamp}"
+    place = f"predict.{key}.{visit.stamp if every_floor else visit.stamp_of_token}"
     said = st.session_state.get(place)
     values = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
     with st.container(border=True, key=f"predict {key}"):

@@ -147,7 +147,8 @@ def series(
 
 
 def lines(id: str, axis: Axis, several: Sequence[dict[str, Any]], *, title: str, alt: str, **more: Any) -> Plate:
-    """Several `series` over one axis. More: from_zero. The key is made from the series' labels."""
+    """Several `series` over one axis. More: from_zero, log (ten times as much is one step; all values above 0), texts
+    (one an index). The key is made from the series' labels."""
     key = [{"role": one["role"], "text": one["label"], "mark": "line"} for one in several]
     return {
         "id": id,
