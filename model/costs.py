@@ -59,6 +59,39 @@ def full_cache_numbers_per_token(c: ModelConfig) -> int:
     return c.num_hidden_layers * c.num_attention_heads * (c.qk_nope_head_dim + c.v_head_dim)
 
 
+def grouped_cache_numbers_per_token(c: ModelConfig, groups: int) -> int:
+    """Numbers per token that grouped-query attention would cache: keys and values of `groups` heads (V2 Table 1:
+    2 x groups x d_h x layers). 1 group is multi-query attention, as many groups as heads plain multi-head attention.
+    """
+    return c.num_hidden_layers * min(groups, c.num_attention_heads) * (c.qk_nope_head_dim + c.v_head_dim)
+
+
+@dataclass(frozen=True)
+class CachePlans:
+    """Numbers per token and model, for the ways of remembering that V2 Table 1 compares."""
+
+    multi_head: int
+    grouped: int
+    multi_query: int
+    latent: int
+
+    groups: int = 8  # as in LLaMA-3 and Qwen2.5-72B
+
+
+def cache_plans(c: ModelConfig) -> CachePlans:
+    """What each way would cache for one token of a model with these heads and layers."""
+    return CachePlans(
+        full_cache_numbers_per_token(c),
+        grouped_cache_numbers_per_token(c, CachePlans.groups),
+        grouped_cache_numbers_per_token(c, 1),
+        c.cache_numbers_per_token,
+    )
+
+
+V3_CONTEXT = 128 * 1024  # tokens (section 4.3)
+BF16_BYTES = 2
+
+
 @dataclass(frozen=True)
 class FloorShares:
     """Weights of one floor's FFN part that work for one token, and all that are there; attention left out."""
