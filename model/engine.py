@@ -122,6 +122,8 @@ class _Record:
 
     def take_over(self, base: Trace, layers: int) -> None:
         """The first `layers` MoE layers as `base` saw them."""
+        if not layers:  # as when k differs: then the rooms do not even have the same shape
+            return
         for mine, theirs in (
             (self.logits, base.router_logits), (self.scores, base.scores), (self.choice_scores, base.choice_scores),
             (self.group_scores, base.group_scores), (self.kept_groups, base.kept_groups),
@@ -375,6 +377,34 @@ class Engine:
             final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
             **record.stages(max(ran - c.first_k_dense_replace, 0)),
         )  # fmt: skip
+
+    # -- read off a trace: no layer runs again ------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def lens(self, trace: Trace, token: int) -> Tensor:
+        """The logit lens (L + 1, vocab): logits that final norm and head would give `token` if it left before the first
+        layer, after the first, and so on. The last row is `trace.logits[token]`, row n that of the same pass with
+        `stop_after=n`, up to the rounding of a product with another number of rows (most often bit for bit)."""
+        states = self._final(_doubled(trace.hidden[:, token]))
+        return F.linear(states, self.model.lm_head.weight)
+
+    @torch.inference_mode()
+    def shared_output(self, trace: Trace, token: int) -> Tensor:
+        """(M, d): what the shared experts added to `token` on every MoE layer that ran; the rest of
+        `trace.ffn_output` there is the routed experts'."""
+        c, first = self.c, self.c.first_k_dense_replace
+        out = torch.zeros(trace.chosen.shape[0], c.hidden_size)
+        if not c.n_shared_experts:
+            return out
+        for m, (layer, mid) in enumerate(zip(self.layers[first:], trace.mid[first:, token], strict=False)):
+            if m + first in trace.interventions.silence_shared:
+                continue
+            experts = layer.module.mlp.experts
+            u = F.rms_norm(mid, mid.shape, layer.norm_2[: c.hidden_size], c.rms_norm_eps)
+            both = F.linear(u, experts.gate_up[c.n_routed_experts :].flatten(0, 1))
+            gate, up = both.view(c.n_shared_experts, 2, -1).unbind(1)
+            out[m] = (F.silu(gate) * up).flatten() @ experts.down[c.n_routed_experts :].flatten(0, 1)
+        return out
 
     # -- multi-token prediction -----------------------------------------------------------------------------------
 
