@@ -12,29 +12,25 @@ from pages.kit.words import t
 EXAMPLES = json.loads((shell.ROOT / "assets" / "examples.json").read_text("utf-8"))
 
 
-def sentence(examples: bool = True) -> str:
-    """Draw the box; what was typed, or before anything was the first example in the visitor's language. Without
-    `examples` they are all in one menu."""
+def sentence() -> str:
+    """Draw the box and the menu of examples; what was typed, or before anything was the first example in the visitor's
+    language."""
     st.session_state["sentence_box"] = current()
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="sentence_row"):
         st.text_input(
             t("lobby.sentence"),
             key="sentence_box",
+            label_visibility="collapsed",
             max_chars=state.MAX_CHARS,
             placeholder=t("lobby.placeholder"),
+            icon=":material/edit:",
             on_change=lambda: admit(st.session_state["sentence_box"]),
         )
-        if not examples:
-            with st.popover(t("chapter.examples")):
-                for lang in words.languages():
-                    _buttons(EXAMPLES.get(lang, []))
-    if examples:
-        own, others = words.current(), [lang for lang in EXAMPLES if lang != words.current()]
-        with st.container(horizontal=True, gap="small", key="examples"):
-            _buttons(EXAMPLES.get(own, []))
-            for lang in others:
-                with st.popover(t("lobby.examples_in", language=words.languages().get(lang, lang))):
-                    _buttons(EXAMPLES[lang])
+        with st.popover(t("chapter.examples")):
+            own = words.current()
+            for lang in sorted(EXAMPLES, key=lambda lang: lang != own):
+                for text in EXAMPLES[lang]:
+                    st.button(shell.plain(text), on_click=admit, args=(text,), key=f"example {text}")
     return current()
 
 
@@ -45,12 +41,7 @@ def current() -> str:
 
 
 def admit(text: str) -> None:
-    """A new sentence: its last token is followed, on the floor where one stood."""
+    """A new sentence: its last word is followed, on the floor where one stood."""
     state.put("sentence", text)
     state.put("token", None)
     state.put("other", None)
-
-
-def _buttons(sentences: list[str]) -> None:
-    for text in sentences:
-        st.button(shell.plain(text), on_click=admit, args=(text,), key=f"example {text}")

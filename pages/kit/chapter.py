@@ -73,15 +73,10 @@ class Visit:
         """The same sentence with something changed; computed once for everybody, and only from the changed floor up."""
         return self.house.trace(self.sentence, interventions)
 
-    @property
-    def stamp(self) -> str:
-        """Changes with the sentence, the token and the floor."""
-        return hashlib.sha256(repr((self.trace.ids, self.token, self.floor)).encode()).hexdigest()[:12]
-
-    @property
-    def stamp_of_token(self) -> str:
-        """Changes with the sentence and the token."""
-        return hashlib.sha256(repr((self.trace.ids, self.token)).encode()).hexdigest()[:12]
+    def stamp(self, every_token: bool = True, every_floor: bool = True) -> str:
+        """Changes with the sentence, and with the token and the floor where asked to."""
+        what = (self.trace.ids, self.token if every_token else None, self.floor if every_floor else None)
+        return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
 
 def begin(page: str, floors: Floors = None) -> Visit:
@@ -89,8 +84,7 @@ def begin(page: str, floors: Floors = None) -> Visit:
     be looked at; where one could be before, that is shown again under the words that say what is wrong."""
     st.title(t(f"{page}.title"), anchor=False)
     st.html(f'<p class="lead">{t(f"{page}.lead")}</p>')
-    sentence = ask.sentence(examples=False)
-    visit = _visit(page, sentence, floors)
+    visit = look(page, ask.sentence(), floors)
     first, last = _range(visit.trace, floors)
     choosers = [plates.tokens(visit.chips, title=t("chapter.patients"))]
     if floors:
@@ -101,7 +95,8 @@ def begin(page: str, floors: Floors = None) -> Visit:
     return visit
 
 
-def _visit(page: str, sentence: str, floors: Floors) -> Visit:
+def look(page: str, sentence: str, floors: Floors = None, usual: Literal["half", "top"] = "half") -> Visit:
+    """The visit, with nothing drawn but what is wrong with the sentence. `usual`: the floor before one is chosen."""
     house = service.hospital()
     try:
         trace = house.trace(sentence)
@@ -115,16 +110,23 @@ def _visit(page: str, sentence: str, floors: Floors) -> Visit:
         sentence, trace = good, house.trace(good)
     first, last = _range(trace, floors)
     token, floor = state.get("token"), state.get("floor")
-    end = len(trace.ids) - 1
+    end, pieces = len(trace.ids) - 1, building.pieces(house.tokenizer, trace.ids)
+    usual_floor = first if floors == "desk" else last if usual == "top" else (first + last) // 2
     return Visit(
         page,
         house,
         sentence,
         trace,
-        token=token if token is not None and token <= end else end,
-        floor=min(max(floor if floor is not None else _usual(first, last, floors), first), last),
-        pieces=building.pieces(house.tokenizer, trace.ids),
+        token=token if token is not None and token <= end else usual_token(pieces),
+        floor=min(max(floor if floor is not None else usual_floor, first), last),
+        pieces=pieces,
     )
+
+
+def usual_token(pieces: Sequence[Mapping[str, Any]]) -> int:
+    """Whom to follow before anybody is chosen: the last patient who is a word, not the full stop after it."""
+    word = [i for i, p in enumerate(pieces) if not p["special"] and any(char.isalnum() for char in p["text"])]
+    return word[-1] if word else len(pieces) - 1
 
 
 def _range(trace: Trace, floors: Floors) -> tuple[int, int]:
@@ -133,10 +135,6 @@ def _range(trace: Trace, floors: Floors) -> tuple[int, int]:
     return {"desk": (1, max(dense, 1)), "departments": (dense + 1, c.num_hidden_layers)}.get(
         floors or "all", (1, c.num_hidden_layers)
     )
-
-
-def _usual(first: int, last: int, floors: Floors) -> int:
-    return first if floors == "desk" else (first + last) // 2  # half way up
 
 
 # -- Story / Maths / Code ----------------------------------------------------------------------------------------------
@@ -207,15 +205,22 @@ def tex_text(text: str) -> str:
 
 
 def predict(
-    visit: Visit, key: str, options: Sequence[str], right: int, *, every_floor: bool = True, **values: object
+    visit: Visit,
+    key: str,
+    options: Sequence[str],
+    right: int,
+    *,
+    every_token: bool = True,
+    every_floor: bool = True,
+    **values: object,
 ) -> bool:
     """A question that is answered before its answer is shown; whether it has been (or the visitor would not guess).
 
     Words: `<key>.ask` and `<key>.answer`, both with `values`. The answer comes from the trace: the page computes
-    `right`, an index of `options`. Asked again for every sentence, token and floor (not `every_floor` where the
-    answer is the same on all of them); the score is kept for the visit.
+    `right`, an index of `options`. Asked again for every sentence, token and floor (not `every_token` or
+    `every_floor` where the answer is the same for all of them); the score is kept for the visit.
     """
-    place = f"predict.{key}.{visit.stamp if every_floor else visit.stamp_of_token}"
+    place = _place(visit, key, every_token, every_floor)
     said = st.session_state.get(place)
     values = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
     with st.container(border=True, key=f"predict {key}"):
@@ -243,6 +248,15 @@ def predict(
             if asked:
                 st.caption(t("chapter.score", right=hits, asked=asked))
     return said is not None
+
+
+def guessed(visit: Visit, key: str, *, every_token: bool = True, every_floor: bool = True) -> bool:
+    """What `predict` will return: for what stands above it and would give the answer away."""
+    return _place(visit, key, every_token, every_floor) in st.session_state
+
+
+def _place(visit: Visit, key: str, every_token: bool, every_floor: bool) -> str:
+    return f"predict.{key}.{visit.stamp(every_token, every_floor)}"
 
 
 def _guess(place: str, guess: int, right: int) -> None:

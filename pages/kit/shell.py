@@ -30,12 +30,15 @@ _html_lang = st.components.v2.component(
 
 
 def navigation() -> st.Page:
-    """The page that is open. The icon must be set first: otherwise the browser asks a font server for it."""
+    """The page that is open. The icon must be set first: otherwise the browser asks a font server for it. The tab's
+    title must be set last: otherwise it is the page's alone."""
     st.set_page_config(page_icon=str(ROOT / "assets" / "favicon.svg"), layout="wide")
-    return st.navigation(
+    page = st.navigation(
         [st.Page(path, title=t(key), icon=icon, default=i == 0) for i, (path, key, icon) in enumerate(PAGES)],
         position="top",
     )
+    st.set_page_config(page_title=f"{page.title} · {t('product')}")
+    return page
 
 
 def run() -> None:
@@ -108,6 +111,17 @@ def door(page: str) -> None:
             if 0 <= other < len(PAGES):
                 path, key, icon = PAGES[other]
                 st.page_link(path, label=t(words_key, page=t(key)), icon=icon)
+
+
+def go(page: str) -> None:
+    """Straight to a page, if the house has it."""
+    if has(page):
+        st.switch_page(f"pages/{page}.py")
+
+
+def has(page: str) -> bool:
+    """Whether the house has such a page."""
+    return any(path == f"pages/{page}.py" for path, _, _ in PAGES)
 
 
 def plain(text: str) -> str:

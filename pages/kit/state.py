@@ -27,7 +27,7 @@ class Setting:
     valid: Callable[[Any], bool]
     read: Callable[[str], Any] = str  # from the link's text; ValueError if it is none
     write: Callable[[Any], str] = str
-    default: Any = None  # None: the page decides (the example sentence, the last token, the top floor)
+    default: Any = None  # None: the page decides (the example sentence, the last word, the top floor)
 
 
 def _is_text(value: Any) -> bool:
@@ -45,6 +45,7 @@ def _whole(text: str) -> int:
 
 
 DEPTHS = ("story", "maths", "code")
+FOLLOW = ("one", "all")
 CHANGES = (
     "dismiss", "force", "silence_shared", "silence_routed", "num_experts_per_tok",
     "bias_in_weights", "mask_with_zero", "softmax", "silence_heads",
@@ -55,6 +56,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("sentence", "s", valid=_is_text),
     Setting("token", "token", valid=_is_count(0, 999_999), read=_whole),  # a position; 0 is the door
     Setting("floor", "floor", valid=_is_count(1, 999_999), read=_whole),
+    Setting("follow", "follow", valid=lambda v: v in FOLLOW, default="one"),  # whose rooms the building shows
     Setting("depth", "depth", valid=lambda v: v in DEPTHS, default="story"),
     Setting("other", "other", valid=_is_count(0, 999_999), read=_whole),  # a second position, to compare with
     Setting("room", "room", valid=_is_count(0, 999_999), read=_whole),
@@ -99,7 +101,8 @@ def to_link(values: Mapping[str, Any]) -> dict[str, str]:
 
 def get(name: str) -> Any:
     """What the visitor has set."""
-    return st.session_state.get(f"setting.{name}", TABLE[name].default)
+    value = st.session_state.get(f"setting.{name}")
+    return TABLE[name].default if value is None else value
 
 
 def put(name: str, value: Any) -> None:
