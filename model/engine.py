@@ -389,6 +389,16 @@ class Engine:
         return F.linear(states, self.model.lm_head.weight)
 
     @torch.inference_mode()
+    def readout(self, trace: Trace, token: int, id: int) -> Tensor:
+        """(d,): what each number of `token`'s state is worth to the logit of `id` at the end, above the mean logit of
+        the vocabulary. `trace.hidden[-1, token] @ readout` is that logit minus the mean of all; since the state is a
+        sum, so is this, part by part (embedding, attention and FFN of every layer), with the final norm's scale of this
+        token held as it is."""
+        state, head = trace.hidden[-1, token], self.model.lm_head.weight
+        scale = (state.square().mean() + self.c.rms_norm_eps).rsqrt()
+        return (head[id] - head.mean(0)) * self._norm[: self.c.hidden_size] * scale
+
+    @torch.inference_mode()
     def shared_output(self, trace: Trace, token: int) -> Tensor:
         """(M, d): what the shared experts added to `token` on every MoE layer that ran; the rest of
         `trace.ffn_output` there is the routed experts'."""

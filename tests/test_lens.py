@@ -81,3 +81,14 @@ def test_a_silenced_nurse_adds_nothing_and_a_stopped_walk_has_fewer_floors() -> 
     assert shared[1].eq(0).all() and shared[0].ne(0).any() and shared[2].ne(0).any()
     stopped = engine.trace(ids, Interventions(stop_after=2))
     assert torch.equal(engine.shared_output(stopped, 3), engine.shared_output(engine.trace(ids), 3)[:1])
+
+
+@pytest.mark.parametrize("form", range(len(FORMS)))
+def test_what_every_part_is_worth_adds_up_to_the_logit(form: int) -> None:
+    engine, ids, token = Engine(build(FORMS[form], seed=25)), some_ids(FORMS[form], 8, 25), 6
+    trace = engine.trace(ids)
+    for id in (5, int(trace.logits[token].argmax())):
+        readout = engine.readout(trace, token, id)
+        parts = [trace.hidden[0, token], *trace.attention_output[:, token], *trace.ffn_output[:, token]]
+        worth = sum(float(part @ readout) for part in parts)
+        assert worth == pytest.approx(float(trace.logits[token, id] - trace.logits[token].mean()), abs=1e-4)
