@@ -265,6 +265,21 @@ class Drawn extends Plate {
   }
 }
 
+// Brightness (0 to 1, as contrast is reckoned) of one #rrggbb colour laid over another with some strength.
+function mix(under, over, strength) {
+  const part = (hex, at) => parseInt(hex.slice(at, at + 2), 16) / 255;
+  return [[1, 0.2126], [3, 0.7152], [5, 0.0722]].reduce((sum, [at, share]) => {
+    const value = part(under, at) + (part(over, at) - part(under, at)) * strength;
+    return sum + share * (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  }, 0);
+}
+
+// The colour's name, of two, that stands out most on that brightness.
+function clearest(light, view, names) {
+  const contrast = (name) => { const own = mix(view.colour(name), view.colour(name), 1); return (Math.max(own, light) + 0.05) / (Math.min(own, light) + 0.05); };
+  return names.reduce((best, name) => (contrast(name) > contrast(best) ? name : best));
+}
+
 // One value for each index of one axis: standing bars, from 0 up or down.
 class Bars extends Drawn {
   draw() {
@@ -380,6 +395,14 @@ class Grid extends Drawn {
       c.fillStyle = v.colour(value < 0 ? "soft" : d.roles?.[r] ?? d.role ?? "intern");
       c.globalAlpha = clamp(Math.abs(value) / most, 0, 1);
       c.fillRect(x, y, step - gapX, high - gapY);
+      if (d.written && step > 34) {
+        c.textAlign = "center";
+        const text = this.number(value);
+        const light = mix(v.colour("closed"), v.colour(value < 0 ? "soft" : d.roles?.[r] ?? d.role ?? "intern"), c.globalAlpha);
+        c.globalAlpha = 1;
+        c.fillStyle = v.colour(clearest(light, v, ["ink", "paper"]));
+        c.fillText(text, x + (step - gapX) / 2, y + (high - gapY) / 2 + 0.5);
+      }
       if (this.mask?.[r * cols.count + k] & LIT) {
         c.globalAlpha = 1;
         c.strokeStyle = v.colour("ink");
@@ -449,6 +472,168 @@ class Grid extends Drawn {
   }
 }
 
+// One panel for each index of the first axis, small, and the one that is lit or chosen large beside them. The other two
+// axes are rows and columns; with `per`, a cell stands for that many of each. `lower`: only cells up to the diagonal.
+class Grids extends Drawn {
+  take(d) {
+    super.take(d);
+    this.per = d.per ?? 1;
+    this.cells = d.axes.slice(1).map((axis) => Math.ceil(axis.count / this.per));
+    this.most = d.domain?.[1] ?? (this.values.reduce((most, value) => (value > most ? value : most), 0) || 1);
+    this.small = null;
+  }
+
+  value(p, r, k) {
+    const [n, m] = this.cells;
+    if (!this.d.lower) return this.values[(p * n + r) * m + k];
+    return k > r ? NaN : this.values[p * (n * (n + 1) / 2) + r * (r + 1) / 2 + k];
+  }
+
+  // A panel with one pixel a cell, to be drawn at any size; made once, since there may be many cells.
+  image(p) {
+    const [n, m] = this.cells, canvas = el("canvas", { width: m, height: n }), pixels = new ImageData(m, n);
+    const rgb = (name) => [1, 3, 5].map((at) => parseInt(this.view.colour(name).slice(at, at + 2), 16));
+    const [from, to] = [rgb("closed"), rgb(this.d.role ?? "intern")];
+    for (let r = 0; r < n; r++) for (let k = 0; k < m; k++) {
+      const value = this.value(p, r, k), share = clamp(value / this.most, 0, 1);
+      if (Number.isFinite(value)) pixels.data.set([...from.map((part, i) => part + (to[i] - part) * share), 255], (r * m + k) * 4);
+    }
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    return canvas;
+  }
+
+  draw() {
+    const d = this.d, v = this.view, [panels, rows, cols] = d.axes, [n, m] = this.cells, room = this.stage.clientWidth;
+    const across = Math.ceil(Math.sqrt(panels.count)), down = Math.ceil(panels.count / across), wide = room >= 720;
+    const left = d.left ?? 64, named = rows.count <= 64, foot = named ? 48 : 20, name = 20;
+    const side = (wide ? Math.min(room / 2, 540) : room) - left - 2, tall = name + side + foot;
+    const start = wide ? left + side + 30 : 0, space = room - start;
+    const little = Math.floor(Math.min((space - 6 * (across - 1)) / across, wide ? tall / down - name - 6 : 130));
+    const apart = Math.min((space - little * across) / Math.max(across - 1, 1), 26);
+    const c = this.begin(wide ? tall : tall + 12 + down * (little + name + 4));
+    if (!c) return;
+    this.small ??= Array.from({ length: panels.count }, (_, p) => this.image(p));
+    const shown = this.shown = this.hot(panels) ?? this.chosen(panels) ?? 0;
+    const cell = (axis, of) => { const at = this[of](axis); return at == null ? null : Math.floor(at / this.per); };
+    const marks = [[cell(rows, "chosen"), null, "patient"], [cell(rows, "hot"), cell(cols, "hot"), "ink"]];
+    const sx = side / m, sy = side / n;
+    this.large = { x: left, y: name, side };
+    this.littles = Array.from({ length: panels.count }, (_, p) => ({
+      x: start + (p % across) * (little + apart), y: (wide ? 0 : tall + 12) + Math.floor(p / across) * (little + name + (wide ? 6 : 4)) + name, side: little,
+    }));
+
+    const gapX = sx > 6 ? 1 : 0, gapY = sy > 6 ? 1 : 0;
+    for (let r = 0; r < n; r++) for (let k = 0; k < m; k++) {
+      const value = this.value(shown, r, k);
+      if (!Number.isFinite(value)) continue;
+      c.fillStyle = v.colour("closed");
+      c.fillRect(left + k * sx, name + r * sy, sx - gapX, sy - gapY);
+      c.fillStyle = v.colour(d.role ?? "intern");
+      c.globalAlpha = clamp(value / this.most, 0, 1);
+      c.fillRect(left + k * sx, name + r * sy, sx - gapX, sy - gapY);
+      c.globalAlpha = 1;
+    }
+    c.fillStyle = v.colour("ink");
+    c.textAlign = "left";
+    c.fillText(v.nameOf(panels, shown), left, 8);
+    c.fillStyle = v.colour("soft");
+    const text = (axis, i, most) => Grid.prototype.label(axis, Math.min(i * this.per, axis.count - 1), most);
+    const everyRow = Math.ceil(13 / sy), everyColumn = Math.ceil((named ? 11 : 34) / sx);
+    for (let r = 0; r < n; r += everyRow) {
+      c.textAlign = "right";
+      c.fillText(named ? text(rows, r, left / 6.5) : String(r * this.per + (rows.offset ?? 0)), left - 6, name + (r + 0.5) * sy);
+    }
+    for (let k = 0; k < m; k += everyColumn) {
+      c.save();
+      c.translate(left + (k + 0.5) * sx, name + side + 10);
+      c.textAlign = named && sx < 40 ? "left" : "center";
+      if (named && sx < 40) c.rotate(Math.PI / 4);
+      c.fillText(named ? text(cols, k, sx < 40 ? 8 : sx / 6.5) : String(k * this.per + (cols.offset ?? 0)), 0, 0);
+      c.restore();
+    }
+    const frame = (box, width) => marks.forEach(([r, k, colour]) => {
+      const [w, h] = [box.side / m, box.side / n];
+      c.strokeStyle = v.colour(colour);
+      c.lineWidth = width;
+      if (r != null && r < n) c.strokeRect(box.x - 0.5, box.y + r * h - 0.5, d.lower ? w * (r + 1) : box.side, h);
+      if (k != null && k < m) c.strokeRect(box.x + k * w - 0.5, box.y + (d.lower ? k * h : 0) - 0.5, w, d.lower ? box.side - k * h : box.side);
+    });
+    frame(this.large, 1.5);
+
+    c.imageSmoothingEnabled = false;
+    this.littles.forEach((box, p) => {
+      c.textAlign = "left";
+      c.fillStyle = v.colour(p === shown ? "ink" : "soft");
+      c.fillText(v.nameOf(panels, p), box.x, box.y - 9);
+      c.drawImage(this.small[p], box.x, box.y, box.side, box.side);
+      frame(box, 0.75);
+      const colour = this.hot(panels) === p ? "ink" : this.chosen(panels) === p ? "patient" : "line";
+      c.strokeStyle = v.colour(colour);
+      c.lineWidth = colour === "line" ? 1 : 2;
+      c.strokeRect(box.x - 2, box.y - 2, box.side + 4, box.side + 4);
+    });
+    if (!this.own) return this.showTip();
+    const [p, r, k] = this.own, box = this.inLarge ? this.large : this.littles[p];
+    this.showTip(box.x + (k == null ? 0.5 : (k + 0.5) / m) * box.side, box.y + (r == null ? 0 : r / n) * box.side);
+  }
+
+  // [panel, row, column] in cells; row and column null where no number is.
+  at(x, y) {
+    const inside = (box) => x >= box.x && x < box.x + box.side && y >= box.y && y < box.y + box.side;
+    this.inLarge = inside(this.large);
+    const p = this.inLarge ? this.shown : this.littles.findIndex(inside);
+    if (p < 0) return null;
+    const box = this.inLarge ? this.large : this.littles[p], [n, m] = this.cells;
+    const r = Math.floor((y - box.y) / box.side * n), k = Math.floor((x - box.x) / box.side * m);
+    return Number.isFinite(this.value(p, r, k)) ? [p, r, k] : [p, null, null];
+  }
+
+  named(at) {
+    return Object.fromEntries(this.d.axes.map((axis, i) => [axis.name, at[i] == null ? null : (i ? at[i] * this.per : at[i]) + (axis.offset ?? 0)])
+      .filter(([, index]) => index != null));
+  }
+
+  // A small panel is too small to hit a row of it: a click there chooses the panel, and a row only in the large one.
+  over(event, click) {
+    super.over(event, false);
+    if (!click || !this.own) return;
+    const { [this.d.axes[0].name]: panel, ...cell } = this.named(this.own);
+    this.view.pick(this.inLarge ? { ...cell, [this.d.axes[0].name]: panel } : { [this.d.axes[0].name]: panel });
+  }
+
+  keyed(event) { // from panel to panel
+    const count = this.d.axes[0].count, across = Math.ceil(Math.sqrt(count));
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across, Home: -count, End: count }[event.key];
+    if (!by) return super.keyed(event);
+    event.preventDefault();
+    this.inLarge = false;
+    this.own = [clamp((this.own?.[0] ?? this.chosen(this.d.axes[0]) ?? 0) + by, 0, count - 1), null, null];
+    this.view.point(this.named(this.own));
+    this.view.spoken.textContent = this.lines(this.own).join(". ");
+  }
+
+  name(i, at) {
+    const axis = this.d.axes[i], first = this.view.nameOf(axis, i ? at * this.per : at);
+    return i && this.per > 1 ? `${first} – ${this.view.nameOf(axis, Math.min((at + 1) * this.per, axis.count) - 1)}` : first;
+  }
+
+  lines(at) { return [at.map((one, i) => (one == null ? null : this.name(i, one))).filter(Boolean).join(" · "), ...this.facts(at)]; }
+
+  facts([p, r, k]) { return r == null ? [] : [`${this.d.unit ? `${this.d.unit} ` : ""}${this.number(this.value(p, r, k))}`]; }
+
+  rows() {
+    const [panels, rows, cols] = this.d.axes, [n, m] = this.cells, table = [];
+    const ends = (axis, i) => [i * this.per, Math.min((i + 1) * this.per, axis.count) - 1].map((at) => at + (axis.offset ?? 0));
+    const cell = (axis, i) => (this.per > 1 ? ends(axis, i) : [ends(axis, i)[0], axis.labels?.[i] ?? ""]);
+    const columns = (axis) => (this.per > 1 ? [`${axis.name}_first`, `${axis.name}_last`] : [axis.name, `${axis.name}_label`]);
+    for (let p = 0; p < panels.count; p++) for (let r = 0; r < n; r++) for (let k = 0; k < m; k++) {
+      const value = this.value(p, r, k);
+      if (Number.isFinite(value)) table.push([p + (panels.offset ?? 0), ...cell(rows, r), ...cell(cols, k), value]);
+    }
+    return [[panels.name, ...columns(rows), ...columns(cols), "value"], ...table];
+  }
+}
+
 // About five round numbers between two.
 function ticks(low, high) {
   const rough = (high - low) / 4, size = 10 ** Math.floor(Math.log10(rough));
@@ -486,7 +671,7 @@ class Lines extends Drawn {
     for (const value of d.log ? decades(low, high) : ticks(low, high)) {
       c.beginPath(); c.moveTo(left, y(value)); c.lineTo(right, y(value)); c.stroke();
       c.textAlign = "right";
-      c.fillText(d.percent ? `${Number((value * 100).toFixed(1))}%` : new Intl.NumberFormat(v.data.lang, { maximumSignificantDigits: 3 }).format(value).replace("-", "−"), left - 6, y(value));
+      c.fillText(d.percent ? `${Number((value * 100).toFixed(1))}%` : new Intl.NumberFormat(v.data.lang, { maximumSignificantDigits: 3, notation: Math.abs(value) < 1e4 ? "standard" : "compact" }).format(value).replace("-", "−"), left - 6, y(value));
     }
     c.textAlign = "center";
     const every = Math.max(1, Math.ceil(n / ((right - left) / 46)));
@@ -696,6 +881,6 @@ class Stepper extends Plate {
   }
 }
 
-const KINDS = { bars: Bars, grid: Grid, lines: Lines, squares: Squares, rank: Rank, facts: Facts, tokens: Tokens, stepper: Stepper };
+const KINDS = { bars: Bars, grid: Grid, grids: Grids, lines: Lines, squares: Squares, rank: Rank, facts: Facts, tokens: Tokens, stepper: Stepper };
 
 export const render = base.rendering(View, "../plates/plates.css");
