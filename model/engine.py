@@ -416,6 +416,23 @@ class Engine:
             out[m] = (F.silu(gate) * up).flatten() @ experts.down[c.n_routed_experts :].flatten(0, 1)
         return out
 
+    @torch.inference_mode()
+    def opinions(self, trace: Trace, layer: int, token: int) -> Tensor:
+        """(k + S, d): what each chosen expert, best first, and then each shared one added to `token` on this MoE layer,
+        its factor included. Summed they are `trace.ffn_output[layer, token]`, up to rounding."""
+        c, m = self.c, layer - self.c.first_k_dense_replace
+        if not 0 <= m < trace.chosen.shape[0]:
+            raise ValueError(f"Layer {layer} has no experts, or did not run.")
+        own, mid = self.layers[layer], trace.mid[layer, token]
+        shared = torch.arange(c.n_routed_experts, c.n_routed_experts + c.n_shared_experts)
+        heard = torch.full((c.n_shared_experts,), float(layer not in trace.interventions.silence_shared))
+        who, factors = torch.cat([trace.chosen[m, token], shared]), torch.cat([trace.weights[m, token], heard])
+        weights = own.module.mlp.experts
+        u = F.rms_norm(mid, mid.shape, own.norm_2[: c.hidden_size], c.rms_norm_eps)
+        gate, up = (weights.gate_up[who] @ u).chunk(2, -1)
+        inner = F.silu(gate) * up * factors[:, None]
+        return (inner[:, None] @ weights.down[who]).squeeze(1)
+
     # -- multi-token prediction -----------------------------------------------------------------------------------
 
     @torch.inference_mode()

@@ -249,3 +249,19 @@ def test_what_is_not_refused_keeps_its_promise(dismiss: set[int], force: set[int
     for row in trace.chosen[1].tolist():
         assert len(set(row)) == k and not set(row) & dismiss and force <= set(row)
     assert bool(torch.isfinite(trace.logits).all())
+
+
+@pytest.mark.parametrize("change", [
+    {"dismiss": frozenset({(2, 3)})}, {"force": frozenset({(3, 3)})}, {"silence_shared": frozenset({1})},
+    {"silence_routed": frozenset({3})}, {"num_experts_per_tok": 1}, {"num_experts_per_tok": 7}, {"gate": "softmax"},
+    {"gate": "mask_with_zero"}, {"latent_rank": 3}, {"silence_heads": frozenset({(0, 1)})}, {"stop_after": 2},
+    {"dismiss": frozenset({(3, 3)}), "num_experts_per_tok": 2},
+], ids=str)  # fmt: skip
+def test_what_lies_below_a_change_may_be_taken_from_an_untouched_trace(change: dict[str, Any]) -> None:
+    base, do = ENGINE.trace(IDS), Interventions(**change)
+    before = fingerprint(ENGINE.model)
+    whole, saved = ENGINE.trace(IDS, do), ENGINE.trace(IDS, do, base)
+    for name, value in vars(whole).items():
+        same = getattr(saved, name)
+        assert torch.equal(same, value) if isinstance(value, Tensor) else same == value, name
+    assert fingerprint(ENGINE.model) == before
