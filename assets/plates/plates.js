@@ -131,9 +131,8 @@ class Plate {
     }));
   }
 
-  number(value) {
+  number(value, { digits = 3, percent } = this.d) {
     if (!Number.isFinite(value)) return value === -Infinity ? "−∞" : value === Infinity ? "∞" : "–";
-    const { digits = 3, percent } = this.d;
     return new Intl.NumberFormat(this.view.data.lang, percent
       ? { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }
       : { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value).replace("-", "−");
@@ -762,15 +761,17 @@ class Rank extends Plate {
   constructor(view) { super(view); this.list = el("ol", { class: "rank" }); this.body.append(this.list); }
 
   draw() {
-    const d = this.d, values = d.values_list, most = d.percent ? 1 : Math.max(...values, ...(d.before_list ?? []), 1e-9), axis = d.axes?.[0];
+    const d = this.d, values = d.values_list, most = d.domain?.[1] ?? (d.percent ? 1 : Math.max(...values, ...(d.before_list ?? []), ...(d.high_list ?? []), 1e-9)), axis = d.axes?.[0];
     this.list.setAttribute("aria-label", d.alt ?? d.title ?? "");
     this.list.replaceChildren(...d.labels.map((label, i) => {
       const bar = (value, name) => { const b = el("b"); b.style.width = `${clamp(value / most, 0, 1) * 100}%`; return el("i", { class: name, "aria-hidden": "true" }, b); };
+      const whisker = (low, high) => { const w = el("u", { "aria-hidden": "true" }); w.style.left = `${clamp(low / most, 0, 1) * 100}%`; w.style.width = `${clamp((high - low) / most, 0, 1) * 100}%`; return w; };
       const share = el("span", { class: "share", text: this.number(values[i]) });
       const pair = el("span", { class: "pair" }, bar(values[i], ""));
+      if (d.low_list) pair.append(whisker(d.low_list[i], d.high_list[i]));
       if (d.before_list) {
         pair.append(bar(d.before_list[i], "before"));
-        share.append(el("small", { text: this.view.say("before", { value: this.number(d.before_list[i]) }) }));
+        share.append(el("small", { text: this.view.say(d.before_words ?? "before", { value: this.number(d.before_list[i]) }) }));
       }
       const row = el("li", { title: d.hints?.[i] ?? "" }, el("span", { class: "word", dir: "auto", text: label }), pair, share);
       if (axis) {
@@ -786,8 +787,56 @@ class Rank extends Plate {
 
   rows() {
     const d = this.d;
-    return [["what", "value", ...(d.before_list ? ["before"] : [])],
-      ...d.labels.map((label, i) => [label, d.values_list[i], ...(d.before_list ? [d.before_list[i]] : [])])];
+    return [["what", "value", ...(d.before_list ? [d.before_words ?? "before"] : []), ...(d.low_list ? ["low", "high"] : [])],
+      ...d.labels.map((label, i) => [label, d.values_list[i], ...(d.before_list ? [d.before_list[i]] : []), ...(d.low_list ? [d.low_list[i], d.high_list[i]] : [])])];
+  }
+}
+
+// Rows of numbers and words under named columns; a row may stand for an index of an axis, as in a list.
+class Table extends Plate {
+  constructor(view) {
+    super(view);
+    this.table = el("table");
+    this.scroll = el("div", { class: "table" }, this.table);
+    this.body.append(this.scroll);
+  }
+
+  take(d) {
+    super.take(d);
+    const cell = (value, i) => {
+      const { digits, percent } = d.columns[i];
+      const text = typeof value === "string" ? value : this.number(value, { digits, percent });
+      return el("td", { class: typeof value === "string" ? "word" : "", dir: "auto", text });
+    };
+    this.rowsShown = d.labels.map((label, r) => {
+      const row = el("tr", {}, el("th", { scope: "row", text: label }), ...d.cells[r].map(cell));
+      if (d.axes[0]) {
+        const at = { [d.axes[0].name]: d.axes[0].indices[r] };
+        row.onpointerenter = () => this.view.point(at);
+        row.onpointerleave = () => this.view.point(null);
+        row.onclick = () => this.view.pick(at);
+      }
+      return row;
+    });
+    this.table.replaceChildren(el("caption", { class: "hidden", text: d.alt ?? d.title }),
+      el("thead", {}, el("tr", {}, el("td"), ...d.columns.map(({ label }) => el("th", { scope: "col", text: label })))),
+      el("tbody", {}, ...this.rowsShown));
+  }
+
+  draw() {
+    const axis = this.d.axes[0];
+    // What can be scrolled must be reachable without a pointer.
+    if (this.scroll.scrollWidth > this.scroll.clientWidth) this.scroll.tabIndex = 0; else this.scroll.removeAttribute("tabindex");
+    if (axis) this.rowsShown.forEach((row, r) => {
+      row.classList.toggle("here", this.view.hover[axis.name] === axis.indices[r]);
+      row.classList.toggle("chosen", this.view.picked?.[axis.name] === axis.indices[r]);
+    });
+  }
+
+  rows() {
+    const d = this.d, axis = d.axes[0];
+    return [[...(axis ? [axis.name] : []), "what", ...d.columns.map(({ label }) => label)],
+      ...d.labels.map((label, r) => [...(axis ? [axis.indices[r]] : []), label, ...d.cells[r]])];
   }
 }
 
@@ -881,6 +930,6 @@ class Stepper extends Plate {
   }
 }
 
-const KINDS = { bars: Bars, grid: Grid, grids: Grids, lines: Lines, squares: Squares, rank: Rank, facts: Facts, tokens: Tokens, stepper: Stepper };
+const KINDS = { bars: Bars, grid: Grid, grids: Grids, lines: Lines, squares: Squares, rank: Rank, facts: Facts, table: Table, tokens: Tokens, stepper: Stepper };
 
 export const render = base.rendering(View, "../plates/plates.css");

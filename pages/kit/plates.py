@@ -121,7 +121,8 @@ def grid(
     id: str, rows: Axis, columns: Axis, values: Values, *, title: str, alt: str, mask: Values | None = None, **more: Any
 ) -> Plate:
     """rows x columns; the stronger the more colour, below 0 in grey, NaN left out. More: from_below (row 0 at the
-    bottom, as floors stand), cell (a row's height in px), texts (one a cell), roles (a colour's name per row)."""
+    bottom, as floors stand), cell (a row's height in px), texts (one a cell), roles (a colour's name per row), written
+    (the number stands in its cell)."""
     return {
         "id": id,
         "kind": "grid",
@@ -130,6 +131,42 @@ def grid(
         "alt": alt,
         "values": _f32(values),
         **({"mask": _u8(mask)} if mask is not None else {}),
+        **more,
+    }
+
+
+def grids(
+    id: str,
+    panels: Axis,
+    rows: Axis,
+    columns: Axis,
+    values: torch.Tensor,
+    *,
+    title: str,
+    alt: str,
+    lower: bool = False,
+    cells: int = 48,
+    **more: Any,
+) -> Plate:
+    """Small multiples: a grid for each of `panels`, the chosen one large beside them. `values`: panels x rows x columns,
+    none below 0, NaN left out. `lower`: square, and nothing above the diagonal is sent.
+
+    More rows or columns than `cells` are not told apart at this size: a cell is then the largest value of per x per."""
+    per = -(-max(rows["count"], columns["count"]) // cells)
+    if per > 1:
+        pad = (0, -columns["count"] % per, 0, -rows["count"] % per)
+        values = torch.nn.functional.pad(values, pad).unflatten(2, (-1, per)).unflatten(1, (-1, per)).amax((2, 4))
+    if lower:
+        values = values[:, *torch.tril_indices(*values.shape[1:])]
+    return {
+        "id": id,
+        "kind": "grids",
+        "axes": [panels, rows, columns],
+        "title": title,
+        "alt": alt,
+        "values": _f32(values),
+        "per": per,
+        "lower": lower,
         **more,
     }
 
@@ -182,11 +219,14 @@ def rank(
     *,
     title: str,
     before: Sequence[float] | None = None,
+    low: Sequence[float] | None = None,
+    high: Sequence[float] | None = None,
     axis: Axis | None = None,
     **more: Any,
 ) -> Plate:
-    """A list with a bar each. `axis` with `indices`: what each row stands for, as people count. More: percent, digits,
-    hints."""
+    """A list with a bar each. `axis` with `indices`: what each row stands for, as people count. `before` is beside it, in
+    the words `plates.<before_words>` ("before"); `low` and `high` are drawn as a whisker. More: percent, digits, hints,
+    domain."""
     return {
         "id": id,
         "kind": "rank",
@@ -196,6 +236,31 @@ def rank(
         "axes": [axis] if axis else [],
         "values_list": [float(v) for v in values],
         **({"before_list": [float(v) for v in before]} if before is not None else {}),
+        **({"low_list": list(map(float, low)), "high_list": list(map(float, high))} if low and high else {}),
+        **more,
+    }
+
+
+def table(
+    id: str,
+    labels: Sequence[str],
+    columns: Sequence[Mapping[str, Any]],
+    cells: Sequence[Sequence[float | str]],
+    *,
+    title: str,
+    axis: Axis | None = None,
+    **more: Any,
+) -> Plate:
+    """Rows under named columns ({label, digits, percent}), the first column is `labels`. `axis` as in `rank`."""
+    return {
+        "id": id,
+        "kind": "table",
+        "title": title,
+        "alt": title,
+        "labels": list(labels),
+        "columns": list(columns),
+        "cells": [list(row) for row in cells],
+        "axes": [axis] if axis else [],
         **more,
     }
 
