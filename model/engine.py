@@ -65,6 +65,12 @@ class LatentCache:
             self._store = store
         return self._store
 
+    def add(self, memory: Tensor, room: int = 0) -> None:
+        """Take over what another cache kept of some tokens, (layers, tokens, width); make `room` for so many more."""
+        tokens = memory.shape[1]
+        self.reserve(tokens + room)[:, self.length : self.length + tokens] = memory
+        self.length += tokens
+
     def cut(self, length: int) -> None:
         """Forget everything after the first `length` tokens."""
         self.length = min(self.length, length)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from model.engine import Engine
 from model.errors import UserError
 from model.interventions import NONE, Interventions
-from model.trace import Candidate
+from model.trace import Candidate, Trace
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,33 @@ def draw(logits: Tensor, settings: SamplingSettings, generator: torch.Generator 
     return Draw(logits, tempered, probabilities > 0, probabilities, chosen)
 
 
+class Draft(NamedTuple):
+    """A guess of the MTP module that was put to the main model."""
+
+    at: int  # which of the new ids it was meant to be, from 0
+    guess: int
+    accepted: bool  # otherwise the main model's own id stands there
+
+
 @dataclass
 class Generation:
-    """What was generated and how fast. `drafts`: guesses of the MTP module that were put to the main model; `accepted`:
-    how many of them it agreed with."""
+    """What was generated and how fast."""
 
     ids: list[int] = field(default_factory=list)
     draws: list[Draw] = field(default_factory=list)
-    drafts: int = 0
-    accepted: int = 0
+    drafted: list[Draft] = field(default_factory=list)
+    passes: int = 0  # of the main model, prefill included
     seconds: float = 0.0
+
+    @property
+    def drafts(self) -> int:
+        """Guesses of the MTP module that were put to the main model."""
+        return len(self.drafted)
+
+    @property
+    def accepted(self) -> int:
+        """Guesses that it agreed with."""
+        return sum(draft.accepted for draft in self.drafted)
 
     @property
     def tokens_per_second(self) -> float:
@@ -111,6 +129,7 @@ def generate(engine: Engine, ids: list[int], tokens: int, settings: SamplingSett
         for result in stream(engine, ids, settings, interventions):
             out.ids.append(result.id)
             out.draws.append(result)
+            out.passes += 1
             if len(out.ids) == tokens or (stop_at_eos and result.id == engine.c.eos_token_id):
                 break
     out.seconds = time.perf_counter() - start
@@ -121,42 +140,129 @@ def generate_speculative(engine: Engine, ids: list[int], tokens: int, stop_at_eo
     """Greedy generation in which the MTP module guesses one token ahead and the main model checks it (V3 section
     5.4.3). Two tokens go through the main model at once; when the guess was right, both count. The ids are those of
     greedy decoding, whatever the module guesses: only the number of passes changes."""
+    runs = list(speculate(engine, ids, tokens, stop_at_eos))
+    return runs[-1] if runs else Generation()
+
+
+def speculate(engine: Engine, ids: list[int], tokens: int, stop_at_eos: bool = True) -> Iterator[Generation]:
+    """`generate_speculative` step by step: what there is so far, always the same object, after the first token and
+    after each further pass of the main model. `seconds` leaves out what the caller does in between."""
     if engine.mtp_layer is None:
         raise UserError("This checkpoint has no multi-token-prediction module, so it cannot decode speculatively.",
                         "no_mtp")  # fmt: skip
     check_length(engine, ids, tokens)
+    if not tokens:
+        return
     out, start = Generation(), time.perf_counter()
     cache, mtp_cache = engine.new_cache(), engine.new_cache(mtp=True)
     logits, states = engine.forward(ids, cache)
+    out.passes = 1
     # The module reads position i together with token i + 1, so it always lags one token behind.
     waiting, following = states, list(ids[1:])
     known = int(logits[-1].argmax())
-    while tokens:
+
+    def full() -> bool:
+        return len(out.ids) == tokens or (stop_at_eos and out.ids[-1] == engine.c.eos_token_id)
+
+    while True:
         out.ids.append(known)
-        if len(out.ids) == tokens or (stop_at_eos and known == engine.c.eos_token_id):
-            break
+        out.seconds += time.perf_counter() - start
+        yield out
+        start = time.perf_counter()
+        if full():
+            return
         following.append(known)
         guess = int(engine.predict_further(following, waiting, mtp_cache)[-1].argmax())
+        out.passes += 1
         if len(out.ids) + 1 == tokens:  # one token to go: nothing left to guess for
             logits, _ = engine.forward([known], cache, last_only=True)
             known = int(logits[-1].argmax())
             continue
-        out.drafts += 1
         logits, states = engine.forward([known, guess], cache)
         checked = int(logits[0].argmax())
+        out.drafted.append(Draft(len(out.ids), guess, checked == guess))
         if checked == guess:
-            out.accepted += 1
             out.ids.append(guess)
-            if len(out.ids) == tokens or (stop_at_eos and guess == engine.c.eos_token_id):
-                break
+            if full():
+                out.seconds += time.perf_counter() - start
+                yield out
+                return
             waiting, following = states, [guess]
             known = int(logits[1].argmax())
         else:
             cache.cut(cache.length - 1)  # forget the wrong guess
             waiting, following = states[:1], []
             known = checked
-    out.seconds = time.perf_counter() - start
-    return out
+
+
+# -- going on after a trace, with every step kept ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a text goes on: after `ids`, which went through the model already."""
+
+    ids: tuple[int, ...]
+    memory: Tensor  # (L, T, r + p), what the cache holds of them
+    logits: Tensor  # (vocab,), for what comes next
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One more token that went through the model, and what that gave."""
+
+    id: int
+    memory: Tensor  # (L, r + p), what the cache holds of it
+    logits: Tensor  # (vocab,), for what comes next
+    seconds: float  # that the pass took
+
+
+def start_after(trace: Trace) -> Start:
+    """The end of a text that was walked through the model as it is."""
+    if trace.interventions:
+        raise ValueError("A changed pass cannot be gone on from: the next pass would be an unchanged one.")
+    return Start(trace.ids, trace.memory.contiguous(), trace.logits[-1].clone())
+
+
+def advance(engine: Engine, start: Start, path: Sequence[Step], id: int) -> Step:
+    """One cached decode step: `id` after `start` and `path`. Nothing but its arguments is read and nothing is kept, so
+    that whoever holds a path can go on from any place in it."""
+    check_length(engine, [*start.ids, *(step.id for step in path), id], 0)
+    began = time.perf_counter()
+    cache = engine.new_cache()
+    cache.add(start.memory, room=len(path) + 1)
+    if path:
+        cache.add(torch.stack([step.memory for step in path], 1), room=1)
+    logits, _ = engine.forward([id], cache)
+    return Step(id, cache.memory[:, -1].clone(), logits[0], time.perf_counter() - began)
+
+
+def retrace(start: Start, path: Sequence[Step], settings: SamplingSettings, forced: Mapping[int, int] | None = None,
+            further: Callable[[Sequence[Step], int], Step] | None = None, eos: int | None = None
+            ) -> Iterator[tuple[Draw, tuple[Step, ...]]]:  # fmt: skip
+    """Draw again along a path that was walked before: each draw with the steps that lie before it. No pass of the model
+    is made: where the draws leave the path, or where the path or the text ends, so do they.
+
+    `forced`: which id to take, whatever was drawn, as the how-manieth new one from 0. `further`: makes the steps that
+    the path lacks (`advance`); the draws are then those of `stream` with the same settings.
+    """
+    generator = torch.Generator().manual_seed(settings.seed)
+    logits, walked = start.logits, ()
+    while True:
+        result = draw(logits, settings, generator)
+        at = len(walked)
+        if forced and 0 <= forced.get(at, -1) < len(logits):
+            result = replace(result, id=forced[at])
+        yield result, walked
+        if result.id == eos:
+            return
+        if at < len(path) and path[at].id == result.id:
+            step = path[at]
+        elif further is not None:
+            step, path = further(walked, result.id), ()
+        else:
+            return
+        walked, logits = (*walked, step), step.logits
 
 
 def check_length(engine: Engine, ids: list[int], tokens: int) -> None:

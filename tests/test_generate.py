@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from model.deepseek_v3 import DeepseekV3
 from model.engine import Engine
 from model.errors import UserError
-from model.generate import SamplingSettings, check_length, draw, generate, generate_speculative, stream
+from model.generate import (
+    SamplingSettings, advance, check_length, draw, generate, generate_speculative, retrace, speculate, start_after, stream,
+)  # fmt: skip
 from model.interventions import Interventions
 from model.train import TrainSettings, losses, optimiser
 
@@ -126,6 +128,93 @@ def test_a_model_for_long_texts_has_a_limit_too() -> None:
     with pytest.raises(UserError) as error:
         generate(engine, [2] * 4000, 97)
     assert "4096" in one_sentence(error)
+
+
+def test_drafts_are_recorded_where_they_stand(taught: Engine) -> None:
+    for seed in range(6):
+        ids = some_ids(taught.c, 1 + seed, seed)
+        run = generate_speculative(taught, ids, 15, stop_at_eos=False)
+        assert len({d.at for d in run.drafted}) == run.drafts and run.drafts > 0
+        for d in run.drafted:
+            assert 0 < d.at < 15 and (run.ids[d.at] == d.guess) == d.accepted
+        alone = 15 - 1 - run.drafts - run.accepted
+        assert alone in (0, 1) and run.passes == 1 + run.drafts + alone
+
+
+def test_speculation_step_by_step(taught: Engine) -> None:
+    sizes, last = [], None
+    for last in speculate(taught, [2, 5, 8], 9, stop_at_eos=False):
+        sizes.append((len(last.ids), last.passes))
+    assert last is not None and last.ids == generate(taught, [2, 5, 8], 9, stop_at_eos=False).ids
+    assert sizes[0] == (1, 1) and sizes[-1][0] == 9
+    assert all(0 < b[0] - a[0] <= 2 for a, b in zip(sizes, sizes[1:], strict=False))
+    assert list(speculate(taught, [2, 5, 8], 0)) == []
+
+
+# -- going on after a trace ----------------------------------------------------------------------------------------------
+
+
+def walk(engine: Engine, ids: list[int], how: SamplingSettings, count: int, path=(), forced=None):
+    """(ids, path) after `count` new tokens, the missing steps made by `advance`."""
+    start, made = start_after(engine.trace(ids)), 0
+
+    def further(walked, id):
+        nonlocal made
+        made += 1
+        return advance(engine, start, walked, id)
+
+    out = []
+    for result, walked in retrace(start, path, how, forced, further):
+        out.append(result.id)
+        if len(out) == count:
+            return out, walked, made
+    raise AssertionError("it ended")
+
+
+@pytest.mark.parametrize("how", [SamplingSettings(), SamplingSettings(1.3, 20, 0.95, seed=5)], ids=["greedy", "drawn"])
+def test_going_on_after_a_trace_is_generation(how: SamplingSettings) -> None:
+    engine, ids = Engine(build(SMALL, 6)), some_ids(SMALL, 7)
+    out, path, made = walk(engine, ids, how, 12)
+    assert out == generate(engine, ids, 12, how, stop_at_eos=False).ids
+    assert [step.id for step in path] == out[:-1] and made == 11
+    expected = engine.forward(ids + out[:-1])[0][len(ids) :]
+    assert gap(torch.stack([step.logits for step in path]), expected) < 1e-4
+
+
+def test_a_walked_path_costs_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ids = Engine(build(SMALL, 6)), some_ids(SMALL, 7)
+    start = start_after(engine.trace(ids))
+    out, path, _ = walk(engine, ids, SamplingSettings(), 12)
+    monkeypatch.setattr(Engine, "forward", lambda *_, **__: pytest.fail("a pass of the model"))
+    assert [result.id for result, _ in retrace(start, path, SamplingSettings())] == out
+    other = [result.id for result, _ in retrace(start, path, SamplingSettings(3.0, seed=2))]
+    same = next(i for i, (a, b) in enumerate(zip(out, other, strict=False)) if a != b)
+    assert len(other) == same + 1, "it ends with the first token that leaves the path"
+    monkeypatch.undo()
+    assert other == generate(engine, ids, same + 1, SamplingSettings(3.0, seed=2), stop_at_eos=False).ids
+
+
+def test_another_branch_is_gone_on_from() -> None:
+    engine, ids = Engine(build(SMALL, 6)), some_ids(SMALL, 7)
+    out, path, _ = walk(engine, ids, SamplingSettings(), 10)
+    other = (out[4] + 1) % SMALL.vocab_size
+    branch, _, made = walk(engine, ids, SamplingSettings(), 10, path, {4: other})
+    assert branch[:5] == [*out[:4], other] and made == 5, "the four steps before it are not made again"
+    assert branch[5:] == generate(engine, ids + branch[:5], 5, stop_at_eos=False).ids
+    assert walk(engine, ids, SamplingSettings(), 10, path, {4: SMALL.vocab_size, 5: -1})[0] == out, "no such ids"
+
+
+def test_retracing_ends_with_the_text_and_with_the_positions() -> None:
+    engine, ids = Engine(build(SMALL, 6)), some_ids(SMALL, 3)
+    out, path, _ = walk(engine, ids, SamplingSettings(), 6)
+    ended = [r.id for r, _ in retrace(start_after(engine.trace(ids)), path, SamplingSettings(), eos=out[2])]
+    assert ended == out[: out.index(out[2]) + 1]
+    full = start_after(engine.trace(some_ids(SMALL, SMALL.max_position_embeddings)))
+    with pytest.raises(UserError) as error:
+        advance(engine, full, (), 3)
+    assert "256" in one_sentence(error)
+    with pytest.raises(ValueError):
+        start_after(engine.trace(ids, Interventions(num_experts_per_tok=1)))
 
 
 def test_no_module_no_speculation() -> None:
