@@ -90,6 +90,7 @@ def cache_plans(c: ModelConfig) -> CachePlans:
 
 V3_CONTEXT = 128 * 1024  # tokens (section 4.3)
 BF16_BYTES = 2
+GIGABYTE = 10**9
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (  # in the order in which a patient walks; the file's name is the page's address
     ("pages/lobby.py", "nav.lobby", ":material/local_hospital:"),
     ("pages/triage.py", "nav.triage", ":material/door_front:"),
+    ("pages/postal.py", "nav.postal", ":material/local_post_office:"),
 )
 
 _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
