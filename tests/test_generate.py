@@ -12,7 +12,16 @@ from model.deepseek_v3 import DeepseekV3
 from model.engine import Engine
 from model.errors import UserError
 from model.generate import (
-    SamplingSettings, advance, check_length, draw, generate, generate_speculative, retrace, speculate, start_after, stream,
+    SamplingSettings,
+    advance,
+    check_length,
+    draw,
+    generate,
+    generate_speculative,
+    retrace,
+    speculate,
+    start_after,
+    stream,
 )  # fmt: skip
 from model.interventions import Interventions
 from model.train import TrainSettings, losses, optimiser

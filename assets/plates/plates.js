@@ -779,7 +779,18 @@ class Rank extends Plate {
         row.classList.toggle("here", this.view.hover[axis.name] === axis.indices[i]);
         row.onpointerenter = () => this.view.point(at);
         row.onpointerleave = () => this.view.point(null);
-        row.onclick = () => this.view.pick(at);
+        row.classList.toggle("chosen", this.view.picked?.[axis.name] === axis.indices[i]);
+        if (this.view.data.picks.includes(axis.name)) {
+          row.classList.add("picks");
+          row.tabIndex = 0;
+          row.onclick = () => this.view.pick(at);
+          row.onkeydown = (event) => {
+            if (event.key !== "Enter" && event.key !== " ") return;
+            event.preventDefault();
+            this.view.pick(at);
+            this.list.children[i]?.focus();
+          };
+        }
       }
       return row;
     }));
@@ -859,12 +870,12 @@ class Tokens extends Plate {
     this.list = el("div", { class: "chips", role: "radiogroup" });
     this.body.append(this.list);
     this.list.onkeydown = (event) => {
-      const last = this.d.tokens.length - 1, here = this.view.picked[this.d.axes[0].name] ?? 0;
+      const axis = this.d.axes[0], last = this.d.tokens.length - 1, here = index(axis, this.view.picked[axis.name]) ?? 0;
       const to = { ArrowRight: here + 1, ArrowDown: here + 1, ArrowLeft: here - 1, ArrowUp: here - 1, Home: 0, End: last }[event.key];
       if (to === undefined) return;
       event.preventDefault();
       const next = (to + last + 1) % (last + 1);
-      this.view.pick({ [this.d.axes[0].name]: next });
+      this.view.pick({ [axis.name]: next + (axis.offset ?? 0) });
       this.list.children[next].focus();
     };
   }
@@ -872,28 +883,31 @@ class Tokens extends Plate {
   take(d) {
     super.take(d);
     this.list.setAttribute("aria-label", d.title ?? d.alt);
-    const axis = d.axes[0].name;
+    const axis = d.axes[0], offset = axis.offset ?? 0;
     this.list.replaceChildren(...d.tokens.map(({ text, partial, special }, i) => {
       const chip = el("button", { type: "button", role: "radio", dir: partial ? "ltr" : "auto", class: "chip", title: this.view.nameOf(d.axes[0], i) });
       chip.classList.toggle("door", special);
       chip.classList.toggle("partial", partial);
       if (text.startsWith("␣") && text.length > 1) chip.append(el("span", { class: "gap", text: "␣" }), text.slice(1));
       else chip.textContent = text;
-      chip.onclick = () => this.view.pick({ [axis]: i });
-      chip.onpointerenter = () => this.view.point({ token: i });
+      chip.onclick = () => this.view.pick({ [axis.name]: i + offset });
+      chip.onpointerenter = () => this.view.point({ [this.lights()]: i + offset });
       chip.onpointerleave = () => this.view.point(null);
       return chip;
     }));
   }
 
   draw() {
-    const here = this.view.picked?.[this.d.axes[0].name];
+    const axis = this.d.axes[0], here = index(axis, this.view.picked?.[axis.name]), hot = this.view.hover[this.lights()];
     [...this.list.children].forEach((chip, i) => {
       chip.setAttribute("aria-checked", i === here);
       chip.tabIndex = i === here ? 0 : -1;
-      chip.dataset.here = this.view.hover.token === i;
+      chip.dataset.here = hot === i + (axis.offset ?? 0);
     });
   }
+
+  // The second patient of a comparison is one of the patients too.
+  lights() { return this.d.axes[0].name === "other" ? "token" : this.d.axes[0].name; }
 }
 
 // A floor, a head, a rank: one number to step through.

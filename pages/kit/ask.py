@@ -45,3 +45,5 @@ def admit(text: str) -> None:
     state.put("sentence", text)
     state.put("token", None)
     state.put("other", None)
+    for what in ("written", "step", "branch", "ahead"):  # belongs to the sentence after which it was written
+        state.put(what, None)

@@ -6,7 +6,10 @@ import gc
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import streamlit as st
@@ -14,6 +17,8 @@ import torch
 
 import model
 from model import UserError
+from model.generate import Draw, Generation, SamplingSettings, Start, Step, advance, retrace, speculate
+from pages.kit import state
 
 PASSES_AT_ONCE = 2
 PATIENCE = 15.0  # seconds that a visitor waits for a turn
@@ -78,12 +83,45 @@ class Hospital:
 
     def _compute(self, text: str, interventions: Any) -> Any:
         base = self.trace(text) if interventions else None  # most often it is there already
+        with self._turn():
+            return self.live.trace(text, interventions, base) if base is not None else self.live.trace(text)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         if not self._turns.acquire(timeout=PATIENCE):
             raise UserError("Many people are asking at this moment. Please try again in a few seconds.", "busy")
         try:
-            return self.live.trace(text, interventions, base) if base is not None else self.live.trace(text)
+            yield
         finally:
             self._turns.release()
+
+    # A text is written one turn a token, so that a long one keeps nobody waiting; no turn is held in between.
+
+    def room(self, start: Start) -> int:
+        """Most tokens that can be written after it."""
+        return max(0, min(state.MAX_WRITTEN, self.live.engine.positions - len(start.ids)))
+
+    def generate(
+        self, start: Start, path: Sequence[Step], settings: SamplingSettings, forced: Mapping[int, int], tokens: int
+    ) -> Iterator[tuple[Draw, tuple[Step, ...]]]:
+        """`model.generate.retrace`, with the steps that `path` lacks made on the way. At most `room` tokens."""
+
+        def further(walked: Sequence[Step], id: int) -> Step:
+            with self._turn():
+                return advance(self.live.engine, start, walked, id)
+
+        draws = retrace(start, path, settings, forced, further, self.config.eos_token_id)
+        return islice(draws, min(tokens, self.room(start)))
+
+    def speculate(self, start: Start, tokens: int) -> Iterator[Generation]:
+        """`model.generate.speculate` after a text. At most `room` tokens."""
+        run = speculate(self.live.engine, list(start.ids), min(tokens, self.room(start)))
+        while True:
+            with self._turn():
+                so_far = next(run, None)
+            if so_far is None:
+                return
+            yield so_far
 
     def _keep(self, key: Any, trace: Any) -> None:
         size = tensor_bytes(trace)

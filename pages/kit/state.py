@@ -5,6 +5,7 @@ A later page adds its settings to SETTINGS; nothing else has to know.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from pages.kit import words
 MAX_CHARS = 20_000
 """Longest text that is looked at at all. Far above what 256 tokens can hold, so that a text which is too long can be
 told so, instead of being cut by the browser."""
+MAX_WRITTEN = 48
+"""Most tokens that are written after a text."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _is_branch(value: Any) -> bool:
+    one = r"\d{1,2}\.\d{1,6}"
+    return isinstance(value, str) and re.fullmatch(rf"{one}(-{one}){{0,15}}", value, re.A) is not None
+
+
 DEPTHS = ("story", "maths", "code")
 FOLLOW = ("one", "all")
 CHANGES = (
@@ -66,10 +74,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("k", "k", valid=_is_count(1, 16), read=_whole),
     Setting("rank", "rank", valid=_is_count(1, 999), read=_whole),
     # How the next token is drawn (model.SamplingSettings); hundredths, so that links stay plain.
-    Setting("temperature", "temperature", valid=_is_count(0, 200), read=_whole),
-    Setting("top_k", "top_k", valid=_is_count(1, 100), read=_whole),
-    Setting("top_p", "top_p", valid=_is_count(1, 100), read=_whole),
-    Setting("seed", "seed", valid=_is_count(0, 9_999), read=_whole),
+    Setting("temperature", "temperature", valid=_is_count(0, 200), read=_whole, default=100),
+    Setting("top_k", "top_k", valid=_is_count(1, 100), read=_whole),  # None: all
+    Setting("top_p", "top_p", valid=_is_count(1, 100), read=_whole, default=100),
+    Setting("seed", "seed", valid=_is_count(0, 9_999), read=_whole, default=0),
+    # What is written after the sentence: how many tokens; which of them is looked at; where another one than the drawn
+    # was taken ("3.17-5.2": 17 as number 3, 2 as number 5, from 0); whether the MTP module was asked to guess.
+    Setting("written", "written", valid=_is_count(0, MAX_WRITTEN), read=_whole, default=0),
+    Setting("step", "step", valid=_is_count(0, MAX_WRITTEN), read=_whole, default=0),
+    Setting("branch", "branch", valid=_is_branch),
+    Setting("ahead", "ahead", valid=_is_count(0, 1), read=_whole, default=0),
 )  # fmt: skip
 TABLE = {setting.name: setting for setting in SETTINGS}
 
