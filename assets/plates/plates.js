@@ -7,6 +7,8 @@ const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).se
 const { el, bytes, floats, clamp, fill } = base;
 
 const LIT = 1, CLOSED = 2; // bits of a mask
+// Lines are told apart without colour too; what comes nearest in a border, for the key.
+const DASHES = [{ line: [], key: "solid" }, { line: [7, 4], key: "dashed" }, { line: [2, 3], key: "dotted" }, { line: [9, 3, 2, 3], key: "double" }];
 
 const shown = new Set(); // all views of the page: the pointer's light reaches every one of them
 
@@ -122,10 +124,14 @@ class Plate {
     this.copy.setAttribute("aria-label", say("copy_of", { title: d.title }));
     this.save.setAttribute("aria-label", say("csv_of", { title: d.title }));
     const key = d.key ?? [];
+    let lines = 0;
     this.legend.hidden = !key.length;
     this.legend.replaceChildren(...key.map(({ role, text, mark }) => {
       const swatch = el("i", { class: mark ?? "" });
-      if (mark === "line") swatch.style.color = `var(--${role})`;
+      if (mark === "line") {
+        swatch.style.color = `var(--${role})`;
+        swatch.style.borderTopStyle = DASHES[lines++ % DASHES.length].key;
+      }
       else if (mark !== "before") swatch.style.background = `var(--${role})`;
       return el("li", {}, swatch, text);
     }));
@@ -396,7 +402,7 @@ class Grid extends Drawn {
       c.fillRect(x, y, step - gapX, high - gapY);
       if (d.written && step > 34) {
         c.textAlign = "center";
-        const text = this.number(value);
+        const text = d.written === "texts" ? this.fit(d.texts[r * cols.count + k], step / 7) : this.number(value);
         const light = mix(v.colour("closed"), v.colour(value < 0 ? "soft" : d.roles?.[r] ?? d.role ?? "intern"), c.globalAlpha);
         c.globalAlpha = 1;
         c.fillStyle = v.colour(clearest(light, v, ["ink", "paper"]));
@@ -442,8 +448,9 @@ class Grid extends Drawn {
     if (this.own) { const [x, y] = this.place(...this.own); this.showTip(x + step / 2, y); } else this.showTip();
   }
 
-  label(axis, i, most) { // `most` characters, of which a Chinese one takes two
-    const text = axis.labels?.[i] ?? String(i + (axis.offset ?? 0));
+  label(axis, i, most) { return Grid.prototype.fit(axis.labels?.[i] ?? String(i + (axis.offset ?? 0)), most); }
+
+  fit(text, most) { // `most` characters, of which a Chinese one takes two
     let room = most;
     const fits = [...text].filter((char) => (room -= char > "\u2e80" ? 2 : 1) >= 0).join("");
     return fits === text ? text : fits.slice(0, -1) + "…";
@@ -691,7 +698,7 @@ class Lines extends Drawn {
         c.globalAlpha = 1;
       }
       c.lineWidth = 2;
-      c.setLineDash(one.dash ?? [[], [7, 4], [2, 3], [9, 3, 2, 3]][at % 4]);
+      c.setLineDash(one.dash ?? DASHES[at % DASHES.length].line);
       c.beginPath();
       let on = false;
       one.values.forEach((value, i) => {
@@ -764,7 +771,12 @@ class Rank extends Plate {
     const d = this.d, values = d.values_list, most = d.domain?.[1] ?? (d.percent ? 1 : Math.max(...values, ...(d.before_list ?? []), ...(d.high_list ?? []), 1e-9)), axis = d.axes?.[0];
     this.list.setAttribute("aria-label", d.alt ?? d.title ?? "");
     this.list.replaceChildren(...d.labels.map((label, i) => {
-      const bar = (value, name) => { const b = el("b"); b.style.width = `${clamp(value / most, 0, 1) * 100}%`; return el("i", { class: name, "aria-hidden": "true" }, b); };
+      const bar = (value, name) => {
+        const b = el("b");
+        b.style.width = `${clamp(value / most, 0, 1) * 100}%`;
+        if (d.roles && !name) b.style.background = `var(--${d.roles[i]})`;
+        return el("i", { class: name, "aria-hidden": "true" }, b);
+      };
       const whisker = (low, high) => { const w = el("u", { "aria-hidden": "true" }); w.style.left = `${clamp(low / most, 0, 1) * 100}%`; w.style.width = `${clamp((high - low) / most, 0, 1) * 100}%`; return w; };
       const share = el("span", { class: "share", text: this.number(values[i]) });
       const pair = el("span", { class: "pair" }, bar(values[i], ""));
