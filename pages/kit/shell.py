@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (  # in the order in which a patient walks; the file's name is the page's address
     ("pages/lobby.py", "nav.lobby", ":material/local_hospital:"),
     ("pages/triage.py", "nav.triage", ":material/door_front:"),
+    ("pages/round.py", "nav.round", ":material/grid_on:"),
+    ("pages/heads.py", "nav.heads", ":material/visibility:"),
     ("pages/postal.py", "nav.postal", ":material/local_post_office:"),
 )
 
