@@ -27,7 +27,13 @@ size = c.qk_head_dim
 chapter.explain(
     "heads.all",
     code=[source(MODEL, "MultiHeadLatentAttention.query_matrix"), source(TRACE, "attention_weights")],
-    tex={"heads": c.num_attention_heads, "size": size, "rows": c.num_attention_heads * size, "t": visit.token},
+    tex={
+        "heads": c.num_attention_heads,
+        "size": size,
+        "rows": c.num_attention_heads * size,
+        "columns": c.q_lora_rank or c.hidden_size,
+        "t": visit.token,
+    },
     token=visit.name(),
     floor=visit.floor,
     heads=c.num_attention_heads,

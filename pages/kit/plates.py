@@ -148,8 +148,8 @@ def grids(
     cells: int = 48,
     **more: Any,
 ) -> Plate:
-    """Small multiples: a grid for each of `panels`, the chosen one large beside them. `values`: panels x rows x columns,
-    none below 0, NaN left out. `lower`: square, and nothing above the diagonal is sent.
+    """Small multiples: a grid for each of `panels`, the chosen one large beside them. `values`: panels x rows x
+    columns, none below 0, NaN left out. `lower`: square, and nothing above the diagonal is sent.
 
     More rows or columns than `cells` are not told apart at this size: a cell is then the largest value of per x per."""
     per = -(-max(rows["count"], columns["count"]) // cells)

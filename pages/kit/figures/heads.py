@@ -48,7 +48,8 @@ def patterns(visit: Visit, head: int, hidden: bool) -> plates.Plate:
     """Who reads whom, for every head of the floor. `hidden`: without the followed token's row."""
     c, tokens = visit.trace.config, len(visit.pieces)
     weights = visit.trace.attention(visit.layer).clone()
-    favourite = float(weights[head, min(1, tokens - 1) :].amax(-1).mean())
+    choosing = weights[:, min(1, tokens - 1) :]  # the door has only itself to read
+    strongest, favourite = float(choosing.max()), float(choosing[head].amax(-1).mean())
     if hidden:
         weights[:, visit.token] = torch.nan
     plate = plates.grids(
@@ -60,6 +61,7 @@ def patterns(visit: Visit, head: int, hidden: bool) -> plates.Plate:
         lower=True,
         role="attention",
         percent=True,
+        domain=[0.0, strongest],
         title=t("heads.patterns.title", floor=visit.floor, heads=c.num_attention_heads),
         alt=t("heads.patterns.alt", floor=visit.floor, heads=c.num_attention_heads, head=head),
     )
