@@ -23,7 +23,7 @@ from model.config import ModelConfig
 from model.deepseek_v3 import DeepseekV3
 from model.engine import Engine
 from model.live import SHIPPED
-from model.train import TrainSettings, keep_memory, losses
+from model.train import TrainSettings, backward, keep_memory
 from model.verify import need_transformers, transformers_twin
 
 KERNELS = ("eager", "batched_mm", "grouped_mm")  # what set_experts_implementation offers
@@ -107,8 +107,7 @@ def _train(model: DeepseekV3, theirs: Any, rounds: int, quick: bool) -> dict[str
     settings = TrainSettings(rows=BATCH[0], length=BATCH[1], mtp_loss=0.0, balance_loss=0.0)
 
     def ours() -> None:
-        model.zero_grad()
-        losses(model, ids, settings).total.backward()
+        backward(model, ids, settings)
 
     def forward() -> None:
         theirs.zero_grad()

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -119,6 +120,43 @@ def losses(model: DeepseekV3, ids: Tensor, settings: TrainSettings) -> Losses:
     experts = model.c.n_routed_experts
     loads = [torch.bincount(r.chosen.reshape(-1), minlength=experts) for r in routings]
     return Losses(total, next_token.detach(), mtp.detach(), loads)
+
+
+_MOST_PARTS = 4  # each part holds a gradient of the whole model
+
+
+def backward(model: DeepseekV3, ids: Tensor, settings: TrainSettings) -> Losses:
+    """Every loss on ids (B, T), and its gradient in every parameter's `.grad`.
+
+    On a CPU the rows are dealt to as many parts as there are threads, each of which runs on one: operations of this
+    size hardly use two cores, two parts do. Parts are added in a fixed order, so that a run can be repeated exactly.
+    """
+    threads = torch.get_num_threads()
+    parts = min(threads, _MOST_PARTS, len(ids)) if ids.device.type == "cpu" else 1
+    model.zero_grad()
+    if parts == 1:
+        result = losses(model, ids, settings)
+        result.total.backward()
+        return result
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def one(rows: Tensor) -> tuple[Losses, tuple[Tensor | None, ...]]:
+        part = losses(model, rows, settings)
+        return part, torch.autograd.grad(part.total * (len(rows) / len(ids)), parameters, allow_unused=True)
+
+    with ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(threads // parts,)) as pool:
+        done = list(pool.map(one, ids.tensor_split(parts)))
+    for parameter, *gradients in zip(parameters, *(gradients for _, gradients in done), strict=True):
+        for gradient in (g for g in gradients if g is not None):
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    several = [part for part, _ in done]
+    shares = torch.tensor([len(rows) / len(ids) for rows in ids.tensor_split(parts)])
+    total, next_token, mtp = (
+        (torch.stack([getattr(part, name).detach() for part in several]) * shares).sum()
+        for name in ("total", "next_token", "mtp")
+    )
+    loads = [torch.stack(parts_of_it).sum(0) for parts_of_it in zip(*(part.loads for part in several), strict=True)]
+    return Losses(total, next_token, mtp, loads)
 
 
 @torch.no_grad()
@@ -259,9 +297,7 @@ class Run:
         ids = self.rows.batch(self.step, s.rows)[self.rank :: self.world].to(self.device)
         for group in self.optimiser.param_groups:
             group["lr"] = s.rate(self.step)
-        result = losses(self.model, ids, s)
-        self.optimiser.zero_grad()
-        result.total.backward()
+        result = backward(self.model, ids, s)
         loads = torch.stack(result.loads) if result.loads else torch.zeros(0, 1)
         numbers = torch.stack([result.next_token, result.mtp])
         if self.world > 1:
@@ -431,4 +467,4 @@ def train(
     return run
 
 
-__all__ = ["Run", "TrainSettings", "TrainingError", "grow", "losses", "read_model", "renumber", "train"]
+__all__ = ["Run", "TrainSettings", "TrainingError", "backward", "grow", "losses", "read_model", "renumber", "train"]

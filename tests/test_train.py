@@ -25,6 +25,7 @@ from model.tokenizer import Tokenizer
 from model.train import (
     Run,
     TrainSettings,
+    backward,
     grow,
     losses,
     nudge_biases,
@@ -395,3 +396,27 @@ def test_new_numbers_change_no_result_and_keep_groups_together() -> None:
         assert all(len({e // size for e in order[at : at + size]}) == 1 for at in range(0, routed, size))
         orders.append(order)
     assert orders[0] != orders[1]  # every layer its own
+
+
+def test_rows_dealt_to_threads_give_the_same_losses_and_gradients(tokenizer: Tokenizer) -> None:
+    settings = replace(S, mtp_loss=0.3, balance_loss=0.01)
+    model, ids = build(C, seed=61, bias=0.1), torch.tensor([some_ids(C, 24, seed) for seed in range(5)])
+    whole = losses(model, ids, settings)
+    whole.total.backward()
+    expected = [p.grad.clone() for p in model.parameters()]
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3, 8):
+            torch.set_num_threads(threads)
+            dealt = backward(model, ids, settings)
+            again = [p.grad for p in model.parameters()]
+            assert torch.get_num_threads() == threads
+            assert float(dealt.total) == pytest.approx(float(whole.total), rel=1e-6)
+            assert float(dealt.mtp) == pytest.approx(float(whole.mtp), rel=1e-6)
+            assert all(torch.equal(a, b) for a, b in zip(dealt.loads, whole.loads, strict=True))
+            assert max(gap(a, b) for a, b in zip(again, expected, strict=True)) < 1e-5
+            exactly = [g.clone() for g in again]
+            backward(model, ids, settings)
+            assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), exactly, strict=True))
+    finally:
+        torch.set_num_threads(before)
