@@ -321,7 +321,7 @@ class Bars extends Drawn {
       if (!Number.isFinite(value)) continue;
       c.fillStyle = v.colour(mask & LIT ? (d.roles?.[i] ?? d.role ?? "intern") : "soft");
       c.globalAlpha = mask & LIT ? 1 : mask & CLOSED ? 0.22 : 0.5;
-      const w = mask & LIT ? Math.max(wide, 3) : wide, a = y(value);
+      const w = this.mask && mask & LIT ? Math.max(wide, 3) : wide, a = y(value);
       c.fillRect(x - (w - wide) / 2, Math.min(a, zero), w, Math.max(Math.abs(a - zero), 1));
       if (this.before && this.before[i] !== value && Number.isFinite(this.before[i])) {
         c.globalAlpha = 1;
@@ -786,6 +786,7 @@ class Rank extends Plate {
         share.append(el("small", { text: this.view.say(d.before_words ?? "before", { value: this.number(d.before_list[i]) }) }));
       }
       const row = el("li", { title: d.hints?.[i] ?? "" }, el("span", { class: "word", dir: "auto", text: label }), pair, share);
+      if (d.roles) row.style.setProperty("--role", `var(--${d.roles[i]})`);
       if (axis) {
         const at = { [axis.name]: axis.indices[i] };
         row.classList.toggle("here", this.view.hover[axis.name] === axis.indices[i]);
@@ -842,7 +843,7 @@ class Table extends Plate {
       return row;
     });
     this.table.replaceChildren(el("caption", { class: "hidden", text: d.alt ?? d.title }),
-      el("thead", {}, el("tr", {}, el("td"), ...d.columns.map(({ label }) => el("th", { scope: "col", text: label })))),
+      el("thead", {}, el("tr", {}, el("td"), ...d.columns.map(({ label }, i) => el("th", { scope: "col", class: typeof d.cells[0]?.[i] === "string" ? "word" : "", text: label })))),
       el("tbody", {}, ...this.rowsShown));
   }
 

@@ -224,9 +224,9 @@ def rank(
     axis: Axis | None = None,
     **more: Any,
 ) -> Plate:
-    """A list with a bar each. `axis` with `indices`: what each row stands for, as people count. `before` is beside it, in
-    the words `plates.<before_words>` ("before"); `low` and `high` are drawn as a whisker. More: percent, digits, hints,
-    domain."""
+    """A list with a bar each. `axis` with `indices`: what each row stands for, as people count. `before` is beside it,
+    in the words `plates.<before_words>` ("before"); `low` and `high` are drawn as a whisker. More: percent, digits,
+    hints, domain, roles (a colour's name per row)."""
     return {
         "id": id,
         "kind": "rank",
