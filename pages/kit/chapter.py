@@ -165,6 +165,11 @@ def explain(
             st.code(source.text, language="python")
 
 
+def say(key: str, **values: object) -> None:
+    """A paragraph of words, the same at every depth."""
+    st.markdown(t(key, **{name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}))
+
+
 def equations(page: str, section: str, values: Mapping[str, str | float]) -> list[str]:
     """The section's equations with every @name@ put in. KeyError for one that has no value."""
 
