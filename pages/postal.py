@@ -142,7 +142,13 @@ plates.mount(
     "postal.shorten",
     [
         plates.stepper(postal.rank_axis(c), title=t("postal.shorten.slider")),
-        common.next_tokens(visit, now.changed, trace, width="half", title=t("postal.shorten.next", rank=now.rank)),
+        common.next_tokens(
+            visit,
+            now.changed,
+            trace if now.touched else None,
+            width="half" if study else "full",
+            title=t("postal.shorten.next", rank=now.rank),
+        ),
         *([postal.held_out(visit, now, study.latent_rank)] if study else []),
         postal.answers(visit, now),
     ],

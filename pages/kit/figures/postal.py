@@ -465,6 +465,7 @@ def answers(visit: Visit, now: Cut) -> plates.Plate:
         torch.stack([row.values for row in best]),
         mask=torch.stack([torch.zeros_like(moved), moved]) * plates.LIT,
         texts=texts,
+        written="texts",
         percent=True,
         domain=[0.0, 1.0],
         role="patient",
@@ -509,8 +510,8 @@ def held_out(visit: Visit, now: Cut, study: Any) -> plates.Plate:
 
 # -- the cache meter ---------------------------------------------------------------------------------------------------
 
-WAYS = ("multi_head", "grouped", "multi_query", "latent")
-ROLES = (WHOLE, "intern", "crowding", CONTENT)
+WAYS = ("latent", "multi_head", "grouped", "multi_query")
+ROLES = (CONTENT, PLACE, WHOLE, WHOLE)  # what nobody keeps here is in no role's colour
 
 
 class Meter(NamedTuple):
@@ -539,7 +540,7 @@ def way_names(plans: CachePlans) -> list[str]:
 
 def drawer(visit: Visit, now: Meter) -> plates.Plate:
     """The meter, token by token."""
-    values = [*(now.others(way) for way in WAYS[:-1]), now.measured]
+    values = [now.measured, *(now.others(way) for way in WAYS[1:])]
     at = visit.token
     return plates.lines(
         "meter",
@@ -548,15 +549,15 @@ def drawer(visit: Visit, now: Meter) -> plates.Plate:
         from_zero=True,
         digits=0,
         title=t("postal.meter.chart"),
-        alt=t("postal.meter.alt", count=at + 1, now=f"{now.measured[at]:,}", plain=f"{values[0][at]:,}"),
+        alt=t("postal.meter.alt", count=at + 1, now=f"{now.measured[at]:,}", plain=f"{values[1][at]:,}"),
         note=t(
             "postal.meter.note",
             token=visit.name(),
             count=at + 1,
             now=f"{now.measured[at]:,}",
-            plain=f"{values[0][at]:,}",
-            grouped=f"{values[1][at]:,}",
-            query=f"{values[2][at]:,}",
+            plain=f"{values[1][at]:,}",
+            grouped=f"{values[2][at]:,}",
+            query=f"{values[-1][at]:,}",
             groups=now.plans.groups,
         ),
     )
@@ -575,13 +576,13 @@ def v3(here: CachePlans) -> plates.Plate:
         "v3",
         way_names(plans),
         values,
-        role=CONTENT,
+        roles=ROLES,
         digits=1,
         title=t("postal.v3.title", tokens=f"{costs.V3_CONTEXT:,}"),
         note=t(
             "postal.v3.note",
-            latent=number(values[-1], 2),
-            plain=number(values[0], 0),
+            latent=number(values[0], 2),
+            plain=number(values[1], 0),
             ratio=number(plans.multi_head / plans.latent, 1),
             query=number(plans.latent / plans.multi_query, 2),
             here=number(here.latent / here.multi_query, 2),
