@@ -85,11 +85,14 @@ class Trace:
         layers, _, k = self.chosen.shape
         return layers * (k + self.config.n_shared_experts)
 
+    def woken(self) -> Tensor:
+        """(M, T, E) bool: which routed experts each token called on each MoE layer."""
+        called = torch.zeros(*self.chosen.shape[:2], self.config.n_routed_experts, dtype=torch.bool)
+        return called.scatter_(2, self.chosen, True)
+
     def experts_touched_per_layer(self) -> Tensor:
         """(M,): how many different routed experts this text woke on each MoE layer."""
-        layers = self.chosen.shape[0]
-        seen = torch.zeros(layers, self.config.n_routed_experts, dtype=torch.bool)
-        return seen.scatter_(1, self.chosen.flatten(1), True).sum(1)
+        return self.woken().any(1).sum(1)
 
     @property
     def experts_touched(self) -> int:

@@ -1,4 +1,4 @@
-"""The lobby: type a sentence, and see which rooms light up for each of its tokens."""
+"""The lobby: type a sentence, watch its tokens climb, and see which rooms light up for each of them."""
 
 from pages.kit.shell import require_shell
 
@@ -12,46 +12,100 @@ from pages.kit.words import t  # noqa: E402
 
 @st.fragment
 @shell.guarded
-def picture(sentence: str) -> None:
-    """The building for this sentence; after a mistake, the last good one under a sentence that explains."""
-    drawn = st.session_state.get("lobby.drawn")
-    try:
-        with st.spinner(t("lobby.opening")):  # seen only where it takes long: by the first visitor
-            from pages.kit import building, service  # brings torch in, which takes a second; the page stands by then
+def house(sentence: str) -> None:
+    """The building for this sentence, and what its numbers mean. A choice in the building reruns only this."""
+    if st.session_state.pop("lobby.go", False):
+        shell.go("department")
+    with st.spinner(t("lobby.opening")):  # seen only where it takes long: by the first visitor
+        from pages.kit import building, chapter  # brings torch in, which takes a second; the page stands by then
+        from pages.kit.figures import lobby
 
-            house = service.hospital()
-            trace = house.trace(sentence)
-        token, floor = state.get("token"), state.get("floor")
-        last, top = len(trace.ids) - 1, house.config.num_hidden_layers
-        token = token if token is not None and token <= last else last
-        floor = floor if floor is not None and floor <= top else top
-        drawn = building.data(trace, house.tokenizer, token, floor)
-        st.session_state["lobby.drawn"] = drawn
-    except Exception as error:
-        shell.complain(error)
-        if drawn:
-            st.caption(t("lobby.last_good"))
-    state.publish()
-    if drawn:
-        building.mount(drawn, follow)
+        visit = chapter.look("lobby", sentence, usual="top")
+        told = lobby.told(visit)
+    building.mount(
+        building.data(
+            visit.trace, visit.house.tokenizer, visit.token, visit.floor, follow=state.get("follow"), told=told
+        ),
+        follow,
+    )
+    sections(visit)
 
 
-def follow(token: int, floor: int) -> None:
+def follow(token: int, floor: int, whom: str, room: int | None) -> None:
+    """What was chosen in the building; a room is chosen by going through its door."""
     state.put("token", token)
     state.put("floor", floor)
+    state.put("follow", whom)
+    if room is not None:
+        state.put("room", room)
+        st.session_state["lobby.go"] = True
 
 
-def story() -> None:
-    with st.expander(t("story.title"), icon=":material/menu_book:"):
-        for row in ("triage", "nurse", "early", "all"):
-            said, true = st.columns(2, gap="large")
-            said.markdown(f"**{t('story.said')}** {t(f'story.{row}.said')}")
-            true.markdown(f"**{t('story.true')}** {t(f'story.{row}.true')}")
-        st.markdown(t("story.grown"))
-        st.caption(t("story.source"))
+def sections(visit) -> None:
+    """Under the building: one patient's experts, the sentence's, what a changed word changes, where the story bends."""
+    from pages.kit import chapter, plates
+    from pages.kit.code import source
+    from pages.kit.figures import lobby
+
+    team, crowd, before = lobby.team(visit), lobby.crowd(visit), earlier(visit.sentence)
+    chapter.explain(
+        "lobby.count",
+        code=[source("model/deepseek_v3.py", "MoE.forward"), source("model/trace.py", "Trace.experts_per_token")],
+        tex=lobby.tex(team),
+        **lobby.said(team),
+    )
+    chapter.explain(
+        "lobby.whole",
+        code=[
+            source("model/trace.py", "Trace.experts_touched_per_layer"),
+            source("model/trace.py", "Trace.experts_touched"),
+        ],
+        tex=lobby.tex(crowd),
+        **lobby.said(crowd),
+    )
+    ranges = lobby.ranges(crowd)
+    if not ranges or chapter.predict(
+        visit,
+        lobby.QUESTION,
+        [t("lobby.woken.range", low=f"{low:,}", high=f"{high:,}") for low, high in ranges],
+        right=next(i for i, (_, high) in enumerate(ranges) if lobby.touched(visit) <= high),
+        **lobby.ONCE,
+        **lobby.said(crowd),
+        touched=f"{lobby.touched(visit):,}",
+    ):
+        plates.mount("lobby.whole", [lobby.growth(visit, crowd)], {"token": visit.token})
+        touch(visit, before)
+    chapter.end(visit, "all", "nurse", "triage", "early")
+
+
+def touch(visit, before: str | None) -> None:
+    """The sentence before this one and this one, once the visitor has changed something."""
+    from pages.kit import chapter, plates
+    from pages.kit.code import source
+    from pages.kit.figures import lobby
+
+    if before is None:
+        st.subheader(t("lobby.touch.title"), anchor=False)
+        st.markdown(t("lobby.touch.first"))
+        return
+    change = lobby.change(visit, visit.house.trace(before))
+    chapter.explain(
+        "lobby.touch",
+        code=[source("model/trace.py", "Trace.woken")],
+        tex=lobby.tex(change),
+        **lobby.said(change),
+    )
+    plates.mount("lobby.touch", [lobby.woken(change)], {})
+
+
+def earlier(sentence: str) -> str | None:
+    """The sentence that was looked at before this one."""
+    if st.session_state.get("lobby.now") != sentence:
+        st.session_state["lobby.before"] = st.session_state.get("lobby.now")
+        st.session_state["lobby.now"] = sentence
+    return st.session_state["lobby.before"]
 
 
 st.title(t("lobby.title"), anchor=False)
 st.html(f'<p class="lead">{t("lobby.lead")}</p>')
-picture(ask.sentence())
-story()
+house(ask.sentence())

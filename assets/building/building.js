@@ -1,10 +1,15 @@
-// The building: one canvas, the patients above it, the floor beside it. Drawn from one trace; see pages/kit/building.py.
-// `render` is called again on every change of data or theme; a View keeps its nodes. User text only as textContent.
+// The building: the patients, the house they walk up, one floor of it under glass, and what is known about them. Drawn
+// from one trace; see pages/kit/building.py. `render` is called again on every change of data or theme; a View keeps its
+// nodes. User text only as textContent.
+//
+// The house is three canvases on each other, so that a frame of the walk draws only what changed: walls (once a token),
+// lights (the floor that is being reached), and people (stairs, the chosen floor, the room under the pointer).
 
 const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
 const { el, bytes, wide, clamp, fill } = base;
 
-const FLOORS_A_SECOND = 7;
+const FLOORS_A_SECOND = 7, FLOORS_A_SECOND_STEADY = 2;
+const ABOVE = 0.14; // how bright the floors are that the patients have not reached
 const STEADY = matchMedia("(prefers-reduced-motion: reduce)");
 
 // -- the view --------------------------------------------------------------------------------------------------------
@@ -13,12 +18,12 @@ class View {
   constructor(host) {
     this.host = host;
     this.number = 0; // of the last choice made here
-    this.hover = null; // {floor, room}
-    this.walk = null; // {floor: fractional, running}
+    this.hover = null; // {floor, room, glass: whether it is pointed at in the strip}
+    this.walk = null; // the height of a walk that is under way, in floors
     this.walked = false;
     this.speed = 1;
     this.build();
-    this.resize = new ResizeObserver(() => this.draw(true));
+    this.resize = new ResizeObserver(() => { if (this.stage.clientWidth !== this.width) this.draw(true); });
     this.resize.observe(this.stage);
   }
 
@@ -29,24 +34,34 @@ class View {
   }
 
   build() {
-    const h = this.host;
-    h.replaceChildren(
+    const layer = (name) => (this[name] = el("canvas", { "aria-hidden": "true", class: name }));
+    this.host.replaceChildren(
       el("section", { class: "queue" },
         el("div", { class: "queue-head" },
           (this.queueTitle = el("h3", { id: "patients" })), (this.queueHint = el("span", { class: "soft" }))),
         (this.chips = el("div", { class: "chips", role: "radiogroup", "aria-labelledby": "patients" }))),
       el("div", { class: "ground" },
         el("section", { class: "house" },
-          el("div", { class: "house-head" }, (this.title = el("h2")), (this.caption = el("p", { class: "soft" }))),
-          (this.stage = el("div", { class: "stage", tabindex: "0", role: "slider", "aria-orientation": "vertical" },
-            (this.canvas = el("canvas", { "aria-hidden": "true" })),
-            (this.tip = el("div", { class: "tip", hidden: "" })))),
+          (this.title = el("h2")),
           el("div", { class: "bar" },
             (this.go = el("button", { class: "push go", type: "button" })),
+            el("div", { class: "scrub" },
+              (this.down = el("button", { class: "push", type: "button", text: "−" })),
+              (this.slide = el("input", { type: "range", min: 1, step: 1 })),
+              (this.up = el("button", { class: "push", type: "button", text: "+" })),
+              (this.place = el("output"))),
+            (this.who = el("div", { class: "segments", role: "radiogroup" }, ...["one", "all"].map((value) =>
+              el("button", { type: "button", role: "radio", "data-follow": value })))),
             el("label", { class: "speed" }, (this.speedLabel = el("span", { class: "soft" })),
-              (this.speedBox = el("select", {}, ...[0.5, 1, 2, 4].map((v) => el("option", { value: v, text: `×${v}` }))))),
-            (this.legend = el("ul", { class: "legend" }))),
-          (this.keys = el("p", { class: "soft keys" })),
+              (this.speedBox = el("select", {}, ...[0.5, 1, 2, 4].map((v) => el("option", { value: v, text: `×${v}` })))))),
+          (this.stage = el("div", { class: "stage", tabindex: "0", role: "application", "aria-describedby": "keys" },
+            layer("walls"), layer("lights"), layer("people"), (this.tip = el("div", { class: "tip", hidden: "" })))),
+          el("div", { class: "glass-head" }, (this.glassTitle = el("h3")), (this.glassHint = el("p", { class: "soft" }))),
+          (this.glass = el("div", { class: "stage glass" },
+            layer("strip"), layer("pane"), (this.glassTip = el("div", { class: "tip", hidden: "" })))),
+          (this.legend = el("ul", { class: "legend" })),
+          (this.caption = el("p", { class: "caption" })),
+          (this.keys = el("p", { class: "soft keys", id: "keys" })),
           (this.spoken = el("p", { class: "hidden", "aria-live": "polite" }))),
         el("aside", { class: "side" },
           (this.tiles = el("dl", { class: "tiles" })),
@@ -56,61 +71,103 @@ class View {
     this.speedBox.value = "1";
     this.speedBox.onchange = () => { this.speed = Number(this.speedBox.value); };
     this.go.onclick = () => this.toggleWalk();
-    this.chips.onkeydown = (event) => this.chipKey(event);
-    this.stage.onkeydown = (event) => this.floorKey(event);
-    this.stage.onblur = () => { this.hover = null; this.draw(); };
-    this.canvas.onpointermove = (event) => { if (event.pointerType !== "touch") this.point(event); };
-    this.canvas.onpointerleave = () => { this.hover = null; this.draw(); };
-    this.canvas.onclick = (event) => {
-      this.point(event);
-      const floor = this.floorAt(event);
-      if (floor) { this.pause(); this.choose(this.token, floor); }
+    this.up.onclick = () => this.step(1);
+    this.down.onclick = () => this.step(-1);
+    this.slide.oninput = () => this.stand(Number(this.slide.value));
+    this.who.onclick = (event) => this.choose({ follow: event.target.dataset.follow ?? this.follow });
+    this.who.onkeydown = (event) => {
+      if (!event.key.startsWith("Arrow")) return;
+      event.preventDefault();
+      this.choose({ follow: this.all ? "one" : "all" });
+      this.who.querySelector("[aria-checked=true]").focus();
     };
-    // The panel's buttons stay, so that the keyboard does not lose its place.
-    this.up = el("button", { class: "push", type: "button", text: "▲", onclick: () => this.step(1) });
-    this.down = el("button", { class: "push", type: "button", text: "▼", onclick: () => this.step(-1) });
+    this.chips.onkeydown = (event) => this.chipKey(event);
+    this.stage.onkeydown = (event) => this.stageKey(event);
+    this.stage.onblur = () => this.point(null);
+    for (const [canvas, at] of [[this.people, (e) => this.placeAt(e)], [this.pane, (e) => this.roomAt(e)]]) {
+      canvas.onpointermove = (event) => { if (event.pointerType !== "touch") this.point(at(event)); };
+      canvas.onpointerleave = (event) => { if (event.pointerType !== "touch") this.point(null); };
+      canvas.onclick = (event) => this.click(at(event), event.pointerType === "touch");
+    }
+    // The panel's parts stay and only their words change, so that a walk costs little.
     this.panelTitle = el("h3");
-    this.panelBody = el("div");
-    this.panel.append(el("div", { class: "floor-head" }, this.panelTitle, this.down, this.up), this.panelBody);
+    this.deskText = el("p", { class: "soft" });
+    this.nurseLine = el("p", { class: "nurse-line" }, el("span", { class: "mark nurse" }), (this.nurseText = el("span")));
+    this.roomHead = el("tr");
+    this.roomBody = el("tbody");
+    this.roomSum = el("p", { class: "soft" });
+    this.roomPart = el("div", {}, el("table", { class: "rooms" }, el("thead", {}, this.roomHead), this.roomBody), this.roomSum);
+    this.corridorHead = el("h3");
+    this.corridorHint = el("p", { class: "soft" });
+    this.corridorRow = el("div", { class: "corridors" });
+    this.corridorPart = el("div", { class: "part" }, this.corridorHead, this.corridorHint, this.corridorRow);
+    this.panel.append(this.panelTitle, this.deskText, this.nurseLine, this.roomPart, this.corridorPart);
   }
 
   say(key, values = {}) {
     return fill(this.data.words[key] ?? key, values);
   }
 
-  count(value) { return new Intl.NumberFormat(this.data.lang).format(value); }
+  count(value) { return this.counts.format(value); }
+
+  percent(value) { return this.shares.format(value); }
 
   fixed(value, digits) {
     return value == null || Number.isNaN(value) ? "…" : value.toFixed(digits).replace("-", "−");
   }
 
+  get all() { return this.follow === "all"; }
+
   // -- new data
 
   update(data) {
     const fresh = !this.data || this.data.id !== data.id;
-    const relabel = fresh || this.data.lang !== data.lang;
-    const first = !this.data;
+    const relabel = fresh || this.data.lang !== data.lang || this.data.counts.touched !== data.counts.touched;
     this.data = data;
+    if (relabel) {
+      this.counts = new Intl.NumberFormat(data.lang);
+      this.shares = new Intl.NumberFormat(data.lang, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+    }
     if (fresh) {
       this.stop();
+      this.hover = null;
       this.chosen = data.wide ? wide(bytes(data.chosen)) : bytes(data.chosen);
       this.weights = bytes(data.weights);
       this.kept = bytes(data.kept);
+      this.meet();
     }
     if (this.detail?.from !== data.detail) {
       const d = data.detail;
       this.detail = { from: d, token: d.token, scores: wide(bytes(d.scores)), bias: wide(bytes(d.bias)) };
     }
-    if (first) this.number = data.heard;
+    if (this.placed === undefined) this.number = data.heard;
     if (fresh || data.heard >= this.number) {
-      // What the server says counts, unless something was chosen here since.
+      // What the server says counts, unless something was chosen here since. Where people stand is said again only when
+      // it did not come from here: see `mount` in building.py.
       this.token = data.token;
-      if (fresh || first || data.heard > this.accepted) this.floor = data.floor;
-      this.accepted = data.heard;
+      if (this.placed !== data.placed) {
+        this.stop();
+        [this.floor, this.follow] = [data.floor, data.follow];
+      }
+      this.placed = data.placed;
     }
     if (relabel) this.label();
     this.showToken();
     this.draw(true);
+  }
+
+  // How many patients meet in every room, and find every corridor open.
+  meet() {
+    const { rooms, chosen, corridors } = this.data.shape, patients = this.data.tokens.length;
+    this.met = new Uint16Array(this.layers * rooms);
+    this.opened = new Uint16Array(this.layers * corridors);
+    for (let at = 0; at < this.chosen.length; at++) {
+      this.met[(Math.floor(at / chosen) % this.layers) * rooms + this.chosen[at]] += 1;
+    }
+    for (let t = 0; t < patients; t++) for (let m = 0; m < this.layers; m++) for (let g = 0; g < corridors; g++) {
+      this.opened[m * corridors + g] += Number(this.lets(m, g, t));
+    }
+    this.most = Math.max(1, ...this.met);
   }
 
   // -- reading the trace
@@ -119,22 +176,35 @@ class View {
 
   layerOf(floor) { return floor - 1 - this.data.shape.dense; } // below 0: a triage desk
 
-  roomsOn(floor, token = this.token) {
-    const m = this.layerOf(floor), k = this.data.shape.chosen;
-    if (m < 0 || m >= this.layers) return [];
-    const at = (token * this.layers + m) * k;
-    const exact = this.detail.token === token ? this.data.detail.weights[m] : null;
-    return Array.from({ length: k }, (_, i) => ({
-      room: this.chosen[at + i],
-      light: this.weights[at + i] / 255,
-      weight: exact ? exact[i] : null,
+  // The rooms that are lit on a floor: the followed patient's, best first, or everybody's, most visited first.
+  roomsOn(floor) {
+    const m = this.layerOf(floor), { chosen: k, rooms } = this.data.shape;
+    if (m < 0) return [];
+    if (this.all) {
+      const lit = [];
+      for (let room = 0; room < rooms; room++) {
+        const visits = this.met[m * rooms + room];
+        if (visits) lit.push({ room, visits, light: Math.sqrt(visits / this.most) });
+      }
+      return lit.sort((a, b) => b.visits - a.visits);
+    }
+    const at = (this.token * this.layers + m) * k;
+    const exact = this.detail.token === this.token ? this.data.detail.weights[m] : null;
+    const lit = Array.from({ length: k }, (_, i) => ({
+      room: this.chosen[at + i], weight: exact ? exact[i] : null, share: this.weights[at + i],
     }));
+    const heaviest = Math.max(...lit.map((r) => r.share)) || 1; // a floor's weightiest opinion shines fully
+    return lit.map((r) => ({ ...r, light: r.share / heaviest }));
   }
 
-  isOpen(floor, corridor, token = this.token) {
-    const size = (this.data.shape.corridors + 7) >> 3;
-    const at = (token * this.layers + this.layerOf(floor)) * size;
+  lets(m, corridor, token) { // whether the corridor was open for this patient
+    const size = (this.data.shape.corridors + 7) >> 3, at = (token * this.layers + m) * size;
     return Boolean(this.kept[at + (corridor >> 3)] & (1 << (corridor & 7)));
+  }
+
+  isOpen(floor, corridor) {
+    const m = this.layerOf(floor);
+    return this.all ? this.opened[m * this.data.shape.corridors + corridor] > 0 : this.lets(m, corridor, this.token);
   }
 
   scoreOf(floor, room) {
@@ -155,23 +225,29 @@ class View {
 
   inProse(token) { return this.nameOf(token).replace(/^␣(?=.)/, ""); }
 
+  visitors(floor, room) { // who goes to a room
+    const m = this.layerOf(floor), k = this.data.shape.chosen;
+    return this.data.tokens.map((_, t) => t).filter((t) => {
+      const at = (t * this.layers + m) * k;
+      return this.chosen.subarray(at, at + k).includes(room);
+    });
+  }
+
   // -- words and numbers
 
   label() {
-    const { shape, counts, tokens } = this.data;
+    const { shape, tokens } = this.data;
     this.queueTitle.textContent = this.say("patients");
     this.queueHint.textContent = this.say("patients_hint");
     this.keys.textContent = this.say("keys");
     this.speedLabel.textContent = this.say("speed");
     this.up.setAttribute("aria-label", this.say("floor_up"));
     this.down.setAttribute("aria-label", this.say("floor_down"));
+    this.slide.setAttribute("aria-label", this.say("slider"));
+    this.slide.max = shape.floors;
     this.stage.setAttribute("aria-label", this.say("canvas"));
-    this.stage.setAttribute("aria-valuemin", 1);
-    this.stage.setAttribute("aria-valuemax", shape.floors);
-    this.caption.textContent = this.say(shape.nurses === 1 ? "caption" : "caption_many_nurses", {
-      ...shape, departments: this.layers });
-    this.legend.replaceChildren(...["patient", "desk", "nurse", "intern", "open", "closed"].map((role) =>
-      el("li", {}, el("span", { class: `mark ${role}` }), this.say(`legend_${role}`))));
+    this.who.setAttribute("aria-label", this.say("follow"));
+    for (const button of this.who.children) button.textContent = this.say(`follow_${button.dataset.follow}`);
     this.chips.replaceChildren(...tokens.map((piece, i) => {
       const chip = el("button", { type: "button", role: "radio", dir: piece.partial ? "ltr" : "auto", class: "chip",
         title: piece.special ? this.say("door_hint")
@@ -182,34 +258,70 @@ class View {
       if (text.startsWith("␣") && text.length > 1) {
         chip.append(el("span", { class: "gap", text: "␣" }), text.slice(1));
       } else chip.textContent = text;
-      chip.onclick = () => this.choose(i, this.floor);
+      chip.onclick = () => this.choose({ token: i, follow: "one" });
       return chip;
     }));
-    const share = new Intl.NumberFormat(this.data.lang, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+    this.nurseText.textContent = this.say("nurse_on");
+    this.deskText.textContent = this.say("desk_text");
+    this.corridorHead.textContent = this.say("corridors");
+    this.corridorRow.style.setProperty("--across", Math.min(8, shape.corridors));
+    this.corridorRow.replaceChildren(...Array.from({ length: shape.corridors }, (_, g) =>
+      el("div", {}, this.letter(g), el("span"), el("span", { class: "hidden" }))));
+    this.showTiles();
+  }
+
+  showTiles() {
+    const { shape, counts } = this.data, known = counts.touched != null;
     this.tiles.replaceChildren(
-      this.tile("per_token", this.count(counts.per_token), { chosen: shape.chosen, nurses: shape.nurses, departments: this.layers }),
-      this.tile("touched", this.count(counts.touched), { experts: this.count(counts.experts) }),
-      this.tile("weights", share.format(counts.weights_touched / counts.weights_total), {
-        touched: this.count(counts.weights_touched), total: this.count(counts.weights_total) }),
-      this.tile("cache", this.count(counts.cached), { uncached: this.count(counts.uncached) }),
+      this.tile("per_token", this.count(counts.per_token), "tile_per_token_note",
+        { chosen: shape.chosen, nurses: shape.nurses, departments: this.layers }),
+      this.tile("touched", known ? this.count(counts.touched) : "?", known ? "tile_touched_note" : "tile_touched_hidden",
+        { experts: this.count(counts.experts), share: known ? this.percent(counts.weights_touched / counts.weights_total) : "" }),
+      this.tile("cache", this.count(counts.cached), "tile_cache_note", { uncached: this.count(counts.uncached) }),
     );
   }
 
-  tile(key, number, values) {
-    return el("div", { class: "tile" },
+  tile(key, number, note, values) {
+    return el("div", { class: `tile ${key}` },
       el("dt", {}, el("span", { class: "what hidden", text: this.say(`tile_${key}`) })),
       el("dd", {}, el("span", { class: "number", text: number }),
         el("span", { class: "what", "aria-hidden": "true", text: this.say(`tile_${key}`) }),
-        el("p", { class: "note", text: this.say(`tile_${key}_note`, values) })));
+        el("p", { class: "note", text: this.say(note, values) })));
   }
 
+  // After another token, or another way to follow.
   showToken() {
+    const { shape, tokens, counts } = this.data, name = this.inProse(this.token);
+    this.chips.classList.toggle("everybody", this.all);
     [...this.chips.children].forEach((chip, i) => {
       chip.setAttribute("aria-checked", String(i === this.token));
       chip.tabIndex = i === this.token ? 0 : -1;
     });
-    const name = this.inProse(this.token);
-    this.title.textContent = this.say("title", { perToken: this.count(this.data.counts.per_token), token: name });
+    const here = this.chips.children[this.token], rest = here.offsetTop - this.chips.offsetTop;
+    if (rest < this.chips.scrollTop || rest + here.offsetHeight > this.chips.scrollTop + this.chips.clientHeight) this.chips.scrollTop = rest;
+    for (const button of this.who.children) {
+      const on = button.dataset.follow === this.follow;
+      button.setAttribute("aria-checked", String(on));
+      button.tabIndex = on ? 0 : -1;
+    }
+    const values = { ...shape, departments: this.layers, token: name, patients: this.count(tokens.length), perToken: this.count(counts.per_token) };
+    this.title.textContent = this.say(this.all ? "title_all" : "title", values);
+    this.caption.textContent = this.say(this.all ? "caption_all" : shape.nurses === 1 ? "caption" : "caption_many_nurses", values);
+    this.legend.replaceChildren(...["patient", "desk", "nurse", this.all ? "meeting" : "intern", "open", "closed"].map((role) =>
+      el("li", {}, el("span", { class: `mark ${role === "meeting" ? "intern" : role}` }), this.say(`legend_${role}`))));
+    const heads = this.all ? ["room", "visits"] : ["room", "weight", "score", "bias"];
+    this.roomHead.replaceChildren(...heads.map((k) => el("th", { scope: "col", text: this.say(`head_${k}`) })));
+    this.roomBody.replaceChildren(...Array.from({ length: shape.chosen }, () => {
+      const row = el("tr", {}, el("td"), el("td", { class: "weight" },
+        el("span", { class: "weigh" }, el("i", { "aria-hidden": "true" }, el("b")), el("span"))),
+      ...(this.all ? [] : [el("td"), el("td")]));
+      row.onpointerenter = () => this.point({ floor: this.floor, room: Number(row.dataset.room) });
+      row.onpointerleave = () => this.point(null);
+      row.onclick = () => this.visit(this.floor, Number(row.dataset.room));
+      row.classList.toggle("link", this.data.go);
+      return row;
+    }));
+    this.corridorHint.textContent = this.say(this.all ? "corridors_all" : "corridors_hint", values);
     this.showNext(name);
     this.showFloor();
   }
@@ -218,7 +330,6 @@ class View {
     const d = this.data.detail, current = d.token === this.token;
     this.next.classList.toggle("pending", !current);
     if (!current) return;
-    const share = new Intl.NumberFormat(this.data.lang, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
     this.next.replaceChildren(
       el("h3", { text: this.say("next") }),
       el("p", { class: "soft", text: this.say("next_hint", { floors: this.data.shape.floors, token: name }) }),
@@ -228,79 +339,99 @@ class View {
         return el("li", {},
           el("span", { class: "word", dir: "auto", text: guess.special ? this.say("end") : guess.text }),
           el("i", { "aria-hidden": "true" }, bar),
-          el("span", { class: "share", text: share.format(guess.probability) }));
+          el("span", { class: "share", text: this.percent(guess.probability) }));
       })));
   }
 
+  // After another floor.
   showFloor() {
-    const { shape, detail } = this.data, floor = this.floor, m = this.layerOf(floor);
+    const { shape, detail, tokens } = this.data, floor = this.floor, m = this.layerOf(floor), desk = m < 0;
+    const rooms = this.roomsOn(floor), known = detail.token === this.token;
     this.up.disabled = floor >= shape.floors;
     this.down.disabled = floor <= 1;
-    this.stage.setAttribute("aria-valuenow", floor);
-    this.panelTitle.textContent = `${this.say("floor", { floor })} · ${this.say(m < 0 ? "desk" : "department")}`;
-    if (m < 0) {
-      this.panelBody.replaceChildren(el("p", { class: "soft", text: this.say("desk_text") }));
-      this.stage.setAttribute("aria-valuetext", this.say("spoken_desk", { floor }));
-      return;
-    }
-    const rooms = this.roomsOn(floor), known = detail.token === this.token;
-    const heaviest = Math.max(...rooms.map((r) => r.light)) || 1;
-    const table = el("table", { class: "rooms" },
-      el("thead", {}, el("tr", {}, ...["room", "weight", "score", "bias"].map((k) => el("th", { scope: "col", text: this.say(`head_${k}`) })))),
-      el("tbody", {}, ...rooms.map((r) => {
-        const bar = el("b"), { score, bias } = this.scoreOf(floor, r.room);
-        bar.style.width = `${(100 * r.light) / heaviest}%`;
-        const row = el("tr", {},
-          el("td", { text: this.say("room_short", { corridor: this.letter(this.corridorOf(r.room)), room: r.room }) }),
-          el("td", { class: "weight" }, el("span", { class: "weigh" }, el("i", { "aria-hidden": "true" }, bar),
-            el("span", { text: this.fixed(r.weight, 2) }))),
-          el("td", { text: this.fixed(score, 2) }),
-          el("td", { text: this.fixed(bias, 3) }));
-        row.onpointerenter = () => { this.hover = { floor, room: r.room }; this.draw(); };
-        row.onpointerleave = () => { this.hover = null; this.draw(); };
-        row.dataset.room = r.room;
-        return row;
-      })));
-    const total = rooms.reduce((sum, r) => sum + (r.weight ?? NaN), 0);
-    this.panelBody.replaceChildren(
-      ...(shape.nurses ? [el("p", { class: "nurse-line" }, el("span", { class: "mark nurse" }), this.say("nurse_on"))] : []),
-      el("div", { class: known ? "" : "pending" }, table,
-        el("p", { class: "soft", text: this.say("sum", { sum: this.fixed(total, 2) }) })),
-      el("div", { class: "part" },
-        el("h3", { text: this.say("corridors") }),
-        el("p", { class: "soft", text: this.say("corridors_hint", { open: shape.open }) }),
-        el("div", { class: "corridors", style: `--across: ${Math.min(8, shape.corridors)}` }, ...Array.from({ length: shape.corridors }, (_, g) => {
-          const open = this.isOpen(floor, g);
-          return el("div", { class: open ? "corridor open" : "corridor",
-            title: this.say(open ? "legend_open" : "legend_closed") },
-            this.letter(g), el("span", { text: known ? this.fixed(detail.corridors[m][g], 2) : "…" }),
-            el("span", { class: "hidden", text: this.say(open ? "legend_open" : "legend_closed") }));
-        }))));
-    const list = rooms.map((r) => r.room).sort((a, b) => a - b).join(", ");
-    this.stage.setAttribute("aria-valuetext", this.say("spoken_department", { floor, rooms: list }));
+    this.slide.value = floor;
+    this.slide.style.setProperty("--at", `${(100 * (floor - 1)) / Math.max(1, shape.floors - 1)}%`);
+    this.place.textContent = this.say("floor", { floor });
+    this.slide.setAttribute("aria-valuetext", this.spokenFloor(rooms));
+    this.panelTitle.textContent = this.say("floor_is", { floor: this.say("floor", { floor }), what: this.say(desk ? "desk" : "department") });
+    this.glassTitle.textContent = this.say("glass", { floor: this.say("floor", { floor }) });
+    this.glassHint.textContent = this.say(desk ? "glass_desk" : this.all ? "glass_all" : "glass_one", { token: this.inProse(this.token) });
+    this.deskText.hidden = !desk;
+    this.nurseLine.hidden = desk || !shape.nurses;
+    this.roomPart.hidden = this.corridorPart.hidden = desk;
+    if (desk) return;
+    this.roomPart.classList.toggle("pending", !this.all && !known);
+    [...this.roomBody.children].forEach((row, i) => {
+      const r = rooms[i], [name, weight, score, bias] = row.children;
+      row.hidden = !r;
+      if (!r) return;
+      row.dataset.room = r.room;
+      name.textContent = this.say("room_short", { corridor: this.letter(this.corridorOf(r.room)), room: r.room });
+      weight.querySelector("b").style.width = `${100 * (this.all ? r.visits / tokens.length : r.light)}%`;
+      weight.querySelector("span > span").textContent = this.all ? this.count(r.visits) : this.fixed(r.weight, 2);
+      if (this.all) return;
+      const found = this.scoreOf(floor, r.room);
+      score.textContent = this.fixed(found.score, 2);
+      bias.textContent = this.fixed(found.bias, 3);
+    });
+    this.roomSum.textContent = this.all
+      ? this.say("sum_all", { rooms: rooms.length, of: shape.rooms, patients: this.count(tokens.length) })
+      : this.say("sum", { sum: this.fixed(rooms.reduce((sum, r) => sum + (r.weight ?? NaN), 0), 2) });
+    [...this.corridorRow.children].forEach((box, g) => {
+      const open = this.isOpen(floor, g), state = this.say(open ? "legend_open" : "legend_closed");
+      const [score, words] = box.children;
+      box.className = open ? "corridor open" : "corridor";
+      box.title = words.textContent = state;
+      score.textContent = this.all ? this.count(this.opened[m * shape.corridors + g]) : known ? this.fixed(detail.corridors[m][g], 2) : "…";
+    });
+  }
+
+  spokenFloor(rooms) {
+    const floor = this.floor;
+    if (this.layerOf(floor) < 0) return this.say("spoken_desk", { floor });
+    if (this.all) return this.say("spoken_all", { floor, rooms: rooms.length });
+    return this.say("spoken_department", { floor, rooms: rooms.map((r) => r.room).sort((a, b) => a - b).join(", ") });
   }
 
   // -- choosing
 
-  choose(token, floor) {
-    if (token === this.token && floor === this.floor) return;
-    const other = token !== this.token;
-    this.token = token;
-    this.floor = floor;
+  choose({ token = this.token, floor = this.floor, follow = this.follow, room = null }) {
+    const other = token !== this.token || follow !== this.follow;
+    if (!other && floor === this.floor && room == null) return;
+    [this.token, this.floor, this.follow] = [token, floor, follow];
     this.number += 1;
-    if (other) this.showToken(); else this.showFloor();
+    if (other) { this.hover = null; this.showToken(); } else this.showFloor();
     this.draw(other);
     clearTimeout(this.later);
-    this.later = setTimeout(() => this.tell(), other ? 0 : 250);
+    this.later = setTimeout(() => this.tell(room), other || room != null ? 0 : 250);
   }
 
-  tell() {
-    this.report("pick", { id: this.data.id, token: this.token, floor: this.floor, number: this.number });
+  tell(room = null) {
+    clearTimeout(this.later);
+    const { id } = this.data, { token, floor, follow, number } = this;
+    this.report("pick", { id, token, floor, follow, number, room });
   }
 
-  step(by) {
+  visit(floor, room) { // through the door of a room: the page of its department opens
     this.pause();
-    this.choose(this.token, clamp(this.floor + by, 1, this.data.shape.floors));
+    this.choose({ floor, room });
+  }
+
+  stand(floor) {
+    if (this.walk != null) this.stop();
+    this.choose({ floor });
+    this.draw();
+  }
+
+  step(by) { this.stand(clamp(this.floor + by, 1, this.data.shape.floors)); }
+
+  click(at, touch) {
+    if (!at) return;
+    const again = at.glass && this.hover?.room === at.room; // a finger cannot hover: it looks first, then goes
+    const enters = at.room != null && this.layerOf(at.floor) >= 0 && this.data.go && (!touch || again);
+    if (enters) return this.visit(at.floor, at.room);
+    this.stand(at.floor);
+    this.point(at);
   }
 
   chipKey(event) {
@@ -309,58 +440,53 @@ class View {
       ArrowUp: this.token - 1, Home: 0, End: last }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    this.choose((to + last + 1) % (last + 1), this.floor);
+    this.choose({ token: (to + last + 1) % (last + 1), follow: "one" });
     this.chips.children[this.token].focus();
   }
 
-  floorKey(event) {
+  stageKey(event) {
     const by = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity }[event.key];
+    const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key], here = this.hover?.floor === this.floor ? this.hover.room : null;
+    if (by === undefined && way === undefined && !["Enter", " ", "Escape"].includes(event.key)) return;
+    event.preventDefault();
     if (by !== undefined) {
-      event.preventDefault();
-      this.hover = null;
+      this.point(null);
       this.step(by);
-    } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
-      event.preventDefault();
+      this.spoken.textContent = this.slide.getAttribute("aria-valuetext");
+    } else if (way !== undefined) {
       const rooms = this.roomsOn(this.floor).map((r) => r.room).sort((a, b) => a - b);
       if (!rooms.length) return;
-      const here = this.hover?.floor === this.floor ? rooms.indexOf(this.hover.room) : -1;
-      const way = event.key === "ArrowRight" ? 1 : -1;
-      const at = here < 0 ? (way > 0 ? 0 : rooms.length - 1) : (here + way + rooms.length) % rooms.length;
-      this.hover = { floor: this.floor, room: rooms[at] };
-      this.draw();
+      const at = rooms.indexOf(here);
+      this.point({ floor: this.floor, room: rooms[at < 0 ? (way > 0 ? 0 : rooms.length - 1) : (at + way + rooms.length) % rooms.length] });
       this.spoken.textContent = this.tipLines().join(". ");
-    } else if (event.key === "Escape") {
-      this.hover = null;
-      this.draw();
-    }
+    } else if (event.key === " ") this.toggleWalk();
+    else if (event.key === "Escape") this.point(null);
+    else if (here != null && this.layerOf(this.floor) >= 0) this.visit(this.floor, here);
   }
 
   // -- the walk
 
   toggleWalk() {
-    if (this.walk?.running) return this.pause();
+    if (this.walk != null) return this.pause();
     const top = this.data.shape.floors;
-    this.walk = { floor: !this.walk || this.floor >= top ? 1 : this.floor, running: true };
+    this.walk = this.floor >= top ? 1 : this.floor;
     let before = performance.now();
     const frame = (now) => {
-      if (!this.walk?.running) return;
-      const steady = STEADY.matches;
-      this.walk.floor += ((now - before) / 1000) * (steady ? 2 : FLOORS_A_SECOND) * this.speed;
+      if (this.walk == null) return;
+      this.walk += ((now - before) / 1000) * (STEADY.matches ? FLOORS_A_SECOND_STEADY : FLOORS_A_SECOND) * this.speed;
       before = now;
-      if (this.walk.floor >= top) {
-        this.walk = null;
+      if (this.walk >= top) {
         this.walked = true; // from now on it is "again"
         this.moveTo(top);
-        this.number += 1;
-        this.tell();
-        return this.draw();
+        return this.pause();
       }
-      this.moveTo(Math.floor(this.walk.floor));
+      this.moveTo(Math.floor(this.walk));
       this.draw();
       this.frame = requestAnimationFrame(frame);
     };
-    this.frame = requestAnimationFrame(frame);
+    this.moveTo(Math.floor(this.walk));
     this.draw();
+    this.frame = requestAnimationFrame(frame);
   }
 
   moveTo(floor) {
@@ -370,9 +496,8 @@ class View {
   }
 
   pause() {
-    if (!this.walk?.running) { this.walk = null; return; }
-    this.walk = { floor: this.floor, running: false };
-    cancelAnimationFrame(this.frame);
+    if (this.walk == null) return;
+    this.stop();
     this.number += 1;
     this.tell();
     this.draw();
@@ -385,194 +510,306 @@ class View {
     const width = this.stage.clientWidth, dpr = window.devicePixelRatio || 1;
     const narrow = width < 560;
     const px = (v) => Math.round(v * dpr);
-    const labels = px(narrow ? 20 : 52), stairs = labels + px(narrow ? 9 : 13), nurse = stairs + px(narrow ? 11 : 15);
-    const left = nurse + px(narrow ? 8 : 11), gap = px(narrow ? 2 : 4);
+    const labels = px(narrow ? 20 : 52), stairs = labels + px(narrow ? 4 : 9), shaft = px(narrow ? 22 : 44);
+    const nurse = stairs + shaft + px(narrow ? 8 : 12), left = nurse + px(narrow ? 7 : 11), gap = px(narrow ? 2 : 4);
     const space = px(width) - left - px(2) - gap * (corridors - 1);
     // Whole pixels give an even row of windows; where that would leave much of the width empty, rooms are not whole.
     const whole = Math.floor(space / rooms), even = whole * rooms > 0.88 * space;
     const room = even ? whole : space / rooms;
-    const pitch = px(clamp(Math.round((narrow ? 500 : 670) / floors), 7, 30));
-    const top = px(28), size = rooms / corridors;
+    const pitch = px(clamp(Math.round((narrow ? 490 : 550) / floors), 7, 30));
+    const top = px(22), size = rooms / corridors;
     return {
-      dpr, px, narrow, labels, stairs, nurse, left, gap, room, even, pitch, top, size,
-      wall: Math.max(1, Math.round(pitch * 0.18)),
+      dpr, px, narrow, labels, stairs, shaft, nurse, left, gap, room, even, pitch, top, size,
+      wall: Math.max(1, Math.round(pitch * 0.18)), high: pitch - Math.max(1, Math.round(pitch * 0.18)),
       right: left + room * rooms + gap * (corridors - 1),
-      bottom: top + floors * pitch, width: px(width), height: top + floors * pitch + px(14),
+      bottom: top + floors * pitch, width: px(width), height: top + floors * pitch + px(8),
       x: (index) => Math.round(left + index * room) + Math.floor(index / size) * gap,
       y: (floor) => top + (floors - floor) * pitch,
     };
   }
 
+  // `again`: what does not move must be drawn again too.
   draw(again = false) {
     if (!this.data || !this.stage.clientWidth) return;
-    const running = this.walk?.running;
-    this.go.textContent = (running ? "❚❚ " : "▶ ")
-      + this.say(running ? "pause" : this.walked && this.floor >= this.data.shape.floors && !this.walk ? "again" : "play");
-    const g = this.layout();
-    if (this.canvas.width !== g.width || this.canvas.height !== g.height) {
-      this.canvas.width = g.width;
-      this.canvas.height = g.height;
-      this.canvas.style.height = `${g.height / g.dpr}px`;
-      again = true;
+    const top = this.data.shape.floors, walking = this.walk != null;
+    const label = (walking ? "❚❚ " : "▶ ")
+      + this.say(walking ? "pause" : this.floor < top && this.floor > 1 ? "on" : this.walked ? "again" : "play");
+    if (this.go.textContent !== label) this.go.textContent = label;
+    if (again || !this.g) {
+      this.width = this.stage.clientWidth;
+      this.g = this.layout();
+      const css = getComputedStyle(this.host), known = new Map();
+      this.colour = (name) => known.get(name) ?? known.set(name, css.getPropertyValue(`--${name}`).trim()).get(name);
+      this.font = (size, weight = 400) => `${weight} ${this.g.px(size)}px ${css.fontFamily}`;
+      for (const name of ["walls", "lights", "people"]) this.fit(this[name], this.g.height);
+      for (const name of ["strip", "pane"]) this.fit(this[name], this.g.px(this.g.narrow ? 126 : 138));
+      this.drawWalls(this.walls.getContext("2d"), this.g);
+      this.lit = [];
+      this.soiled = [];
+      this.glassOf = null;
     }
-    this.g = g;
-    const css = getComputedStyle(this.host);
-    const colour = (name) => css.getPropertyValue(`--${name}`).trim();
-    if (again || !this.walls) this.walls = this.drawWalls(g, colour);
-    const c = this.canvas.getContext("2d");
-    c.clearRect(0, 0, g.width, g.height);
-    c.drawImage(this.walls, 0, 0);
-    this.drawLights(c, g, colour);
-    this.drawPatient(c, g, colour);
-    this.drawTip(c, g, colour);
+    this.drawLights(this.lights.getContext("2d"), this.g);
+    this.drawPeople(this.people.getContext("2d"), this.g);
+    if (this.glassOf !== this.floor) this.drawGlass(this.strip.getContext("2d"), this.g);
+    this.drawTip(this.g);
   }
 
-  // What does not move: floors, corridors, dark windows, labels.
-  drawWalls(g, colour) {
-    const { floors, dense, corridors } = this.data.shape;
-    const layer = el("canvas", { width: g.width, height: g.height }), c = layer.getContext("2d");
-    const font = (size) => `${g.px(size)}px ${getComputedStyle(this.host).fontFamily}`;
+  fit(canvas, height) {
+    canvas.width = this.g.width; // which also clears it
+    canvas.height = height;
+    canvas.style.height = `${height / this.g.dpr}px`;
+  }
+
+  // Floors, corridors, dark windows, labels.
+  drawWalls(c, g) {
+    const { floors, dense } = this.data.shape;
     c.textBaseline = "middle";
-    c.fillStyle = colour("soft");
-    c.font = font(11.5);
-    c.textAlign = "center";
-    for (let i = 0; i < corridors; i++) {
-      c.fillText(this.letter(i), (g.x(i * g.size) + g.x((i + 1) * g.size - 1) + g.room) / 2, g.top - g.px(13));
-    }
+    this.drawLetters(c, g, g.top - g.px(11));
     c.textAlign = "right";
     for (let f = 1; f <= floors; f++) {
+      c.fillStyle = this.colour("soft");
       if (f === 1 || f === floors || (f % 10 === 0 && floors - f > 1 && f > dense + 1) || floors <= 12) {
         c.fillText(g.narrow ? String(f) : this.say("floor", { floor: f }), g.labels, g.y(f) + g.pitch / 2);
       }
+      if (f <= dense) this.drawDesk(c, g, g.y(f), g.high);
+      else this.drawCorridors(c, g, f, g.y(f), g.high, true);
     }
-    const high = g.pitch - g.wall;
-    for (let f = 1; f <= floors; f++) {
-      const y = g.y(f);
-      if (f <= dense) {
-        c.fillStyle = colour("desk");
-        c.fillRect(g.left, y, g.right - g.left, high);
-        c.strokeStyle = colour("desk-edge");
-        c.lineWidth = g.px(1);
-        c.strokeRect(g.left + g.px(0.5), y + g.px(0.5), g.right - g.left - g.px(1), high - g.px(1));
-        continue;
-      }
-      for (let i = 0; i < corridors; i++) {
-        const open = this.isOpen(f, i), x = g.x(i * g.size);
-        c.fillStyle = colour(open ? "open" : "closed");
-        c.fillRect(x, y, Math.round(g.room * g.size), high);
-        if (!open || !g.even || g.room < 3) continue;
-        c.fillStyle = colour("window");
-        for (let r = 0; r < g.size; r++) c.fillRect(x + r * g.room + g.wall, y + g.wall, g.room - g.wall, high - 2 * g.wall);
-      }
-    }
-    c.fillStyle = colour("soft"); // the ground
-    c.fillRect(g.stairs - g.px(6), g.bottom + g.px(3), g.right - g.stairs + g.px(6), Math.max(1, g.px(1)));
-    return layer;
+    c.fillStyle = this.colour("closed"); // the shaft of the stairs
+    c.fillRect(g.stairs, g.y(floors), g.shaft, g.bottom - g.y(floors));
+    c.fillStyle = this.colour("soft"); // the ground
+    c.fillRect(g.stairs - g.px(2), g.bottom + g.px(1), g.right - g.stairs + g.px(4), Math.max(1, g.px(1)));
   }
 
-  drawLights(c, g, colour) {
+  drawLetters(c, g, y) {
+    const { corridors } = this.data.shape;
+    c.font = this.font(11.5);
+    c.textAlign = "center";
+    c.fillStyle = this.colour("soft");
+    for (let i = 0; i < corridors; i++) c.fillText(this.letter(i), (g.x(i * g.size) + g.x((i + 1) * g.size - 1) + g.room) / 2, y);
+  }
+
+  drawDesk(c, g, y, high) {
+    c.fillStyle = this.colour("desk");
+    c.fillRect(g.left, y, g.right - g.left, high);
+    c.strokeStyle = this.colour("desk-edge");
+    c.lineWidth = g.px(1);
+    c.strokeRect(g.left + g.px(0.5), y + g.px(0.5), g.right - g.left - g.px(1), high - g.px(1));
+  }
+
+  drawCorridors(c, g, floor, y, high, windows) {
+    for (let i = 0; i < this.data.shape.corridors; i++) {
+      const open = this.isOpen(floor, i), x = g.x(i * g.size);
+      c.fillStyle = this.colour(open ? "open" : "closed");
+      c.fillRect(x, y, Math.round(g.room * g.size), high);
+      if (!open || !windows || !g.even || g.room < 3) continue;
+      c.fillStyle = this.colour("window");
+      for (let r = 0; r < g.size; r++) c.fillRect(x + r * g.room + g.wall, y + g.wall, g.room - g.wall, high - 2 * g.wall);
+    }
+  }
+
+  // Nurses and called interns. `lit` remembers how bright each floor was drawn: only floors that changed are drawn again.
+  drawLights(c, g) {
     const { floors, dense, nurses } = this.data.shape;
-    const reached = this.walk ? this.walk.floor : floors;
-    const high = g.pitch - g.wall, least = g.px(g.narrow ? 2.5 : 3);
-    const width = Math.max(least, g.room);
+    const reached = this.walk ?? this.floor, width = Math.max(g.px(g.narrow ? 2.5 : 3), g.room);
     for (let f = dense + 1; f <= floors; f++) {
-      const y = g.y(f), fade = STEADY.matches ? Number(f <= reached) : clamp(reached - f + 1, 0, 1);
+      const fade = STEADY.matches ? Number(f <= reached) : clamp(reached - f + 1, 0, 1);
+      if (this.lit[f] === fade) continue;
+      const y = g.y(f), bright = ABOVE + (1 - ABOVE) * fade;
+      this.lit[f] = fade;
+      c.clearRect(0, y, g.width, g.pitch);
       if (nurses) {
-        c.globalAlpha = f <= reached ? 1 : 0.28;
-        c.fillStyle = colour("nurse");
+        c.globalAlpha = 0.28 + 0.72 * fade;
+        c.fillStyle = this.colour("nurse");
         c.beginPath();
-        c.arc(g.nurse, y + high / 2, Math.min(high * 0.36, g.px(5)), 0, 7);
+        c.arc(g.nurse, y + g.high / 2, Math.min(g.high * 0.36, g.px(5)), 0, 7);
         c.fill();
       }
-      if (!fade) continue;
-      c.fillStyle = colour("intern");
-      const called = this.roomsOn(f);
-      const heaviest = Math.max(...called.map((r) => r.light)) || 1;  // a floor's weightiest opinion shines fully
-      for (const { room, light } of called) {
-        c.globalAlpha = fade * (0.34 + 0.66 * light / heaviest);
-        c.fillRect(g.x(room) + (g.room - width) / 2, y, width, high);
+      c.fillStyle = this.colour("intern");
+      for (const { room, light } of this.roomsOn(f)) {
+        c.globalAlpha = bright * (this.all ? 0.16 + 0.84 * light : 0.34 + 0.66 * light);
+        c.fillRect(g.x(room) + (g.room - width) / 2, y, width, g.high);
       }
     }
     c.globalAlpha = 1;
   }
 
-  drawPatient(c, g, colour) {
-    const at = this.walk?.running && !STEADY.matches ? this.walk.floor : this.floor;
-    const y = g.y(at) + (g.pitch - g.wall) / 2;
-    c.strokeStyle = colour("soft"); // the chosen floor
+  // The stairs, the chosen floor, the room under the pointer.
+  drawPeople(c, g) {
+    const high = this.walk != null && !STEADY.matches ? this.walk : this.floor;
+    const feet = g.y(high) + g.high / 2, middle = g.stairs + g.shaft / 2, line = g.y(this.floor);
+    for (const spot of this.soiled) c.clearRect(...spot);
+    this.soiled = [
+      [g.stairs - g.px(3), 0, g.shaft + g.px(6), g.height],
+      [g.left - g.px(4), line - g.px(3), g.right - g.left + g.px(8), g.high + g.px(6)],
+    ];
+    c.strokeStyle = this.colour("soft");
     c.lineWidth = g.px(1);
-    const line = g.y(this.floor);
-    c.strokeRect(g.left - g.px(2.5), line - g.px(1.5), g.right - g.left + g.px(5), g.pitch - g.wall + g.px(3));
-    c.strokeStyle = c.fillStyle = colour("patient");
-    c.lineWidth = g.px(2.5);
+    c.strokeRect(g.left - g.px(2.5), line - g.px(1.5), g.right - g.left + g.px(5), g.high + g.px(3));
+    c.fillStyle = this.colour("patient");
+    if (this.all) this.drawCrowd(c, g, feet);
+    else {
+      c.fillRect(middle - g.px(1.25), feet, g.px(2.5), g.bottom + g.px(1) - feet);
+      this.dot(c, middle, feet, g.px(5.5), true);
+    }
+    const h = this.hover;
+    if (!h || h.room == null || this.layerOf(h.floor) < 0) return;
+    const w = Math.max(g.room, g.px(4)), x = g.x(h.room) + g.room / 2;
+    c.strokeStyle = this.colour("ink");
+    c.lineWidth = g.px(1.5);
+    c.strokeRect(x - w / 2 - g.px(1.5), g.y(h.floor) - g.px(1.5), w + g.px(3), g.high + g.px(3));
+    this.soiled.push([x - w / 2 - g.px(4), g.y(h.floor) - g.px(4), w + g.px(8), g.high + g.px(8)]);
+  }
+
+  // All patients side by side; as many rows of them as the stairs are too narrow for.
+  drawCrowd(c, g, feet) {
+    const n = this.data.tokens.length;
+    let cell = g.px(9);
+    const across = () => Math.max(1, Math.floor(g.shaft / cell));
+    while (cell > g.px(3) && Math.ceil(n / across()) * cell > g.px(96)) cell -= Math.max(1, g.px(0.5));
+    const rows = Math.ceil(n / across()), wide = Math.min(n, across());
+    const x = g.stairs + (g.shaft - wide * cell) / 2, y = clamp(feet - (rows * cell) / 2, g.px(1), g.bottom - rows * cell);
+    c.globalAlpha = 0.16;
+    c.fillRect(x, y + rows * cell, wide * cell, Math.max(0, g.bottom - y - rows * cell));
+    c.globalAlpha = 1;
+    for (let i = 0; i < n; i++) {
+      const at = [x + ((i % wide) + 0.5) * cell, y + (Math.floor(i / wide) + 0.5) * cell];
+      this.dot(c, ...at, cell * (i === this.token ? 0.5 : 0.4), i === this.token);
+    }
+  }
+
+  dot(c, x, y, size, edge) {
     c.beginPath();
-    c.moveTo(g.stairs, g.bottom + g.px(2));
-    c.lineTo(g.stairs, y);
-    c.stroke();
-    c.beginPath();
-    c.arc(g.stairs, y, g.px(5.5), 0, 7);
+    c.arc(x, y, size, 0, 7);
     c.fill();
-    c.strokeStyle = colour("edge");
-    c.lineWidth = g.px(1);
+    if (!edge) return;
+    c.strokeStyle = this.colour(this.all ? "ink" : "edge");
+    c.lineWidth = this.g.px(1);
     c.stroke();
+  }
+
+  // The chosen floor, enlarged: every room's score as a height, or how many patients meet there.
+  drawGlass(c, g) {
+    const { rooms, corridors } = this.data.shape, floor = this.floor, m = this.layerOf(floor);
+    const top = g.px(18), bottom = c.canvas.height - g.px(20), known = this.detail.token === this.token;
+    this.glassOf = known || this.all ? floor : null;
+    c.clearRect(0, 0, g.width, c.canvas.height);
+    c.textBaseline = "middle";
+    if (m < 0) {
+      this.drawDesk(c, g, top, bottom - top);
+      c.font = this.font(14, 600);
+      c.textAlign = "center";
+      c.fillStyle = "#1B1300";
+      c.fillText(this.say("glass_desk_sign"), (g.left + g.right) / 2, (top + bottom) / 2);
+      return;
+    }
+    this.drawLetters(c, g, g.px(8));
+    this.drawCorridors(c, g, floor, top, bottom - top, false);
+    const visits = (room) => this.met[m * rooms + room], most = Math.max(1, ...Array.from({ length: rooms }, (_, r) => visits(r)));
+    const y = (share) => bottom - clamp(share, 0, 1.15) * (bottom - top) * (this.all ? 0.96 : 0.86);
+    const lit = new Map(this.roomsOn(floor).map((r) => [r.room, r]));
+    c.fillStyle = this.colour("soft");
+    c.textAlign = "right";
+    c.font = this.font(11);
+    c.fillText(this.all ? this.count(most) : "1", g.left - g.px(5), y(1));
+    c.fillText("0", g.left - g.px(5), bottom - g.px(4));
+    c.globalAlpha = 0.5;
+    c.fillRect(g.left, y(1), g.right - g.left, Math.max(1, g.px(0.5)));
+    for (let room = 0; room < rooms; room++) {
+      const { score, bias } = this.all ? {} : this.scoreOf(floor, room), called = lit.has(room), x = g.x(room);
+      const open = this.isOpen(floor, this.corridorOf(room)), share = this.all ? visits(room) / most : score ?? 0;
+      const wide = Math.max(g.px(1), g.room - (g.room >= 3 ? g.px(1) : 0)), w = called ? Math.max(wide, g.px(3)) : wide;
+      c.fillStyle = this.colour(called ? "intern" : "soft");
+      c.globalAlpha = called ? 1 : open ? 0.55 : 0.25;
+      c.fillRect(x + (g.room - w) / 2, y(share), w, bottom - y(share));
+      if (bias == null) continue;
+      c.fillStyle = this.colour("crowding");
+      c.globalAlpha = called ? 1 : open ? 0.8 : 0.3;
+      c.fillRect(x + (g.room - w) / 2 - (called ? g.px(1) : 0), y(score + bias) - g.px(0.75), w + (called ? g.px(2) : 0), g.px(1.5));
+    }
+    c.globalAlpha = 1;
+    c.fillStyle = this.colour("ink");
+    c.textAlign = "center";
+    // Below: the numbers of the called rooms, or of each corridor's first, where there is space for them.
+    const numbered = this.all ? Array.from({ length: corridors }, (_, i) => i * g.size) : [...lit.keys()].sort((a, b) => a - b);
+    let free = 0;
+    for (const room of numbered) {
+      const text = String(room), half = c.measureText(text).width / 2 + g.px(2);
+      const middle = clamp(g.x(room) + g.room / 2, g.left + half, g.right - half);
+      if (middle - half < free) continue;
+      c.fillText(text, middle, bottom + g.px(10));
+      free = middle + half;
+    }
   }
 
   tipLines() {
     const { floor, room } = this.hover, dense = this.data.shape.dense;
-    if (floor <= dense) return [this.say("spoken_desk", { floor })];
-    const corridor = this.corridorOf(room), called = this.roomsOn(floor).find((r) => r.room === room);
-    const open = this.isOpen(floor, corridor), { score, bias } = this.scoreOf(floor, room);
-    return [
-      this.say("tip_room", { floor, corridor: this.letter(corridor), room }),
-      called ? this.say("tip_called", { weight: this.fixed(called.weight, 2) }) : this.say(open ? "tip_open" : "tip_closed"),
-      this.say("tip_scores", { score: this.fixed(score, 2), bias: this.fixed(bias, 3) }),
-    ];
+    if (floor <= dense || room == null) return [floor <= dense ? this.say("spoken_desk", { floor }) : this.say("floor", { floor })];
+    const corridor = this.corridorOf(room), open = this.isOpen(floor, corridor);
+    const lines = [this.say("tip_room", { floor, corridor: this.letter(corridor), room })];
+    if (this.all) {
+      const names = this.visitors(floor, room), few = names.slice(0, 8).map((t) => this.inProse(t)).join(" · ");
+      lines.push(names.length ? this.say("tip_visits", { visits: names.length, patients: this.data.tokens.length }) : this.say(open ? "tip_open" : "tip_closed"));
+      if (names.length) lines.push(names.length > 8 ? `${few} …` : few);
+    } else {
+      const called = this.roomsOn(floor).find((r) => r.room === room), { score, bias } = this.scoreOf(floor, room);
+      lines.push(called ? this.say("tip_called", { weight: this.fixed(called.weight, 2) }) : this.say(open ? "tip_open" : "tip_closed"));
+      lines.push(this.say("tip_scores", { score: this.fixed(score, 2), bias: this.fixed(bias, 3) }));
+    }
+    return this.data.go ? [...lines, this.say("tip_go")] : lines;
   }
 
-  drawTip(c, g, colour) {
-    const h = this.hover;
-    this.tip.hidden = !h;
-    for (const row of this.panelBody.querySelectorAll("tr[data-room]")) {
-      row.classList.toggle("here", Boolean(h && h.floor === this.floor && Number(row.dataset.room) === h.room));
+  drawTip(g) {
+    const h = this.hover, c = this.pane.getContext("2d");
+    for (const row of this.roomBody.children) row.classList.toggle("here", Boolean(h && h.floor === this.floor && Number(row.dataset.room) === h.room));
+    this.tip.hidden = !h || Boolean(h.glass);
+    this.glassTip.hidden = !h?.glass;
+    if (this.paned) c.clearRect(0, 0, g.width, c.canvas.height);
+    this.paned = Boolean(h && h.floor === this.floor && h.room != null && this.layerOf(h.floor) >= 0);
+    if (this.paned) {
+      const w = Math.max(g.room, g.px(4));
+      c.strokeStyle = this.colour("ink");
+      c.lineWidth = g.px(1.5);
+      c.strokeRect(g.x(h.room) + (g.room - w) / 2 - g.px(1.5), g.px(16), w + g.px(3), c.canvas.height - g.px(35));
     }
     if (!h) return;
-    const high = g.pitch - g.wall, y = g.y(h.floor);
-    let x = (g.left + g.right) / 2;
-    if (h.floor > this.data.shape.dense) {
-      x = g.x(h.room) + g.room / 2;
-      const w = Math.max(g.room, g.px(4));
-      c.strokeStyle = colour("ink");
-      c.lineWidth = g.px(1.5);
-      c.strokeRect(x - w / 2 - g.px(1.5), y - g.px(1.5), w + g.px(3), high + g.px(3));
-    }
-    this.tip.replaceChildren(...this.tipLines().map((text) => el("p", { text })));
-    const box = this.tip.getBoundingClientRect(), width = this.stage.clientWidth;
-    const above = y / g.dpr - box.height - 8;
-    this.tip.style.left = `${clamp(x / g.dpr - box.width / 2, 0, width - box.width)}px`;
-    this.tip.style.top = `${above > 0 ? above : (y + g.pitch) / g.dpr + 8}px`;
+    const tip = h.glass ? this.glassTip : this.tip, key = `${h.floor} ${h.room} ${this.token} ${this.follow} ${this.detail.token} ${this.data.lang}`;
+    if (tip.dataset.of !== key) tip.replaceChildren(...this.tipLines().map((text) => el("p", { text })));
+    tip.dataset.of = key;
+    const middle = h.room == null || this.layerOf(h.floor) < 0 ? (g.left + g.right) / 2 : g.x(h.room) + g.room / 2;
+    const box = tip.getBoundingClientRect(), y = h.glass ? 0 : g.y(h.floor) / g.dpr, above = y - box.height - 8;
+    tip.style.left = `${clamp(middle / g.dpr - box.width / 2, 0, Math.max(0, this.width - box.width))}px`;
+    tip.style.top = `${above > 0 || h.glass ? above : y + g.pitch / g.dpr + 8}px`;
   }
 
-  floorAt(event) {
-    const g = this.g, { floors } = this.data.shape;
-    const y = (event.clientY - this.canvas.getBoundingClientRect().top) * g.dpr;
-    const floor = floors - Math.floor((y - g.top) / g.pitch);
-    return floor >= 1 && floor <= floors ? floor : null;
-  }
+  // -- the pointer
 
-  point(event) {
-    const g = this.g, floor = this.floorAt(event), { rooms, dense } = this.data.shape;
-    const x = (event.clientX - this.canvas.getBoundingClientRect().left) * g.dpr;
-    this.hover = null;
-    if (floor && x >= g.left && x <= g.right) {
-      let room = 0;
-      while (room < rooms - 1 && g.x(room + 1) <= x) room += 1;
-      if (floor > dense) { // a lit room within reach of the pointer is meant
-        const near = this.roomsOn(floor).map((r) => [Math.abs(g.x(r.room) + g.room / 2 - x), r.room]).sort((a, b) => a[0] - b[0])[0];
-        if (near && near[0] < g.px(3)) room = near[1];
-      }
-      this.hover = { floor, room };
-    }
+  point(at) {
+    if (!at && !this.hover) return;
+    if (at && this.hover && at.floor === this.hover.floor && at.room === this.hover.room && at.glass === this.hover.glass) return;
+    this.hover = at;
     this.draw();
+  }
+
+  placeAt(event) { // what of the house is under the pointer; left of the rooms it is a floor alone
+    const g = this.g, { floors } = this.data.shape, box = this.people.getBoundingClientRect();
+    const x = (event.clientX - box.left) * g.dpr, y = (event.clientY - box.top) * g.dpr;
+    const floor = floors - Math.floor((y - g.top) / g.pitch);
+    if (floor < 1 || floor > floors) return null;
+    return { floor, room: this.layerOf(floor) >= 0 && x >= g.left && x <= g.right ? this.roomUnder(x, floor) : null };
+  }
+
+  roomAt(event) {
+    const g = this.g, x = (event.clientX - this.pane.getBoundingClientRect().left) * g.dpr;
+    return x >= g.left && x <= g.right && this.layerOf(this.floor) >= 0 ? { floor: this.floor, room: this.roomUnder(x, this.floor), glass: true } : null;
+  }
+
+  roomUnder(x, floor) { // a lit room within reach of the pointer is meant
+    const g = this.g, last = this.data.shape.rooms - 1, middle = (room) => g.x(room) + g.room / 2;
+    const near = this.roomsOn(floor).map((r) => [Math.abs(middle(r.room) - x), r.room]).sort((a, b) => a[0] - b[0])[0];
+    if (near && near[0] < Math.max(g.px(3), g.room / 2)) return near[1];
+    let room = 0;
+    while (room < last && g.x(room + 1) <= x) room += 1;
+    return room;
   }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from model import Trace, costs
 from model.tokenizer import Piece, Tokenizer
-from pages.kit import words
+from pages.kit import shell, words
 from pages.kit.plates import browser_version, loader
 
 _component = st.components.v2.component(
@@ -60,11 +61,15 @@ def pieces(tokenizer: Tokenizer, ids: tuple[int, ...]) -> list[dict[str, Any]]:
 # -- from a trace to data --------------------------------------------------------------------------------------------
 
 
-def data(trace: Trace, tokenizer: Tokenizer, token: int, floor: int, *, likely: int = 5) -> dict[str, Any]:
+def data(
+    trace: Trace, tokenizer: Tokenizer, token: int, floor: int, *, follow: str = "one", told: bool = True,
+    likely: int = 5,
+) -> dict[str, Any]:
     """Everything that the component draws: the rooms of all tokens, and every score of the followed one.
 
-    Arrays are base64, little endian. Rooms are compact: about 1.3 kB a token for 58 departments with 8 lit rooms.
-    """
+    `told`: whether the visitor may know already how many interns the sentence woke. Arrays are base64, little endian.
+    Rooms are compact: about 1.3 kB a token for 58 departments with 8 lit rooms.
+    """  # fmt: skip
     c = trace.config
     chosen = trace.chosen.transpose(0, 1).numpy()  # (T, M, k)
     weights = trace.weights.transpose(0, 1).numpy()
@@ -75,6 +80,7 @@ def data(trace: Trace, tokenizer: Tokenizer, token: int, floor: int, *, likely: 
         "id": hashlib.sha256(repr(trace.ids).encode() + chosen.tobytes()).hexdigest()[:16],
         "token": token,
         "floor": floor,
+        "follow": follow,
         "shape": {
             "floors": c.num_hidden_layers, "dense": c.first_k_dense_replace, "rooms": c.n_routed_experts,
             "corridors": c.n_group, "open": c.topk_group, "chosen": chosen.shape[2], "nurses": c.n_shared_experts,
@@ -88,9 +94,9 @@ def data(trace: Trace, tokenizer: Tokenizer, token: int, floor: int, *, likely: 
         "kept": _base64(np.packbits(kept, axis=2, bitorder="little"), np.uint8),
         "counts": {
             "per_token": trace.experts_per_token,
-            "touched": trace.experts_touched,
+            "touched": trace.experts_touched if told else None,
             "experts": c.num_moe_layers * c.n_routed_experts,
-            "weights_touched": int(trace.weights_touched),
+            "weights_touched": int(trace.weights_touched) if told else None,
             "weights_total": int(trace.weights_total),
             "cached": c.cache_numbers_per_token,
             "uncached": costs.full_cache_numbers_per_token(c),
@@ -133,30 +139,39 @@ def _rounded(values: torch.Tensor) -> list[list[float | None]]:
 KEY = "building"
 
 
-def mount(picture: dict[str, Any], on_pick: Any) -> None:
-    """Draw it. `on_pick(token, floor)` hears what was chosen in the browser for this picture.
+def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None], None]) -> None:
+    """Draw it. `on_pick(token, floor, follow, room)` hears what was chosen in the browser for this picture; a room is
+    chosen by going through its door.
 
-    The browser draws a choice at once and by itself; `data` changes only with the token or the text, so that walking
-    through the floors sends nothing back.
+    The browser draws a choice at once and by itself. `data` changes only with the token, the text, or when the place
+    is not where the browser knows it to be (somebody went back in the browser's history): walking through the floors
+    sends nothing back. `placed` counts how often it was put somewhere from here.
     """
     shown = st.session_state.get("building.shown") if KEY in st.session_state else None
-    same = (picture["id"], picture["token"])
-    if not shown or shown["same"] != same:
-        shown = {"same": same, "floor": picture["floor"], "heard": st.session_state.get("building.heard", 0)}
+    same, place = (picture["id"], picture["token"], picture["counts"]["touched"]), (picture["floor"], picture["follow"])
+    if not shown or shown["same"] != same or shown["known"] != place:
+        moved = not shown or shown["known"] != place
+        shown = {
+            "same": same, "known": place, "heard": st.session_state.get("building.heard", 0),
+            "place": place if moved else shown["place"], "placed": (shown["placed"] if shown else 0) + moved,
+        }  # fmt: skip
         st.session_state["building.shown"] = shown
 
     def heard() -> None:
         pick = (st.session_state.get(KEY) or {}).get("pick") or {}
-        token, floor, number = pick.get("token"), pick.get("floor"), pick.get("number")
-        if pick.get("id") == picture["id"] and all(type(v) is int for v in (token, floor, number)):
+        token, floor, number, room, follow = (pick.get(key) for key in ("token", "floor", "number", "room", "follow"))
+        whole = all(type(v) is int for v in (token, floor, number)) and (room is None or type(room) is int)
+        if whole and isinstance(follow, str) and pick.get("id") == picture["id"]:
             st.session_state["building.heard"] = number
-            on_pick(token, floor)
+            shown["known"] = (floor, follow)
+            on_pick(token, floor, follow, room)
 
+    floor, follow = shown["place"]
     _component(
         key=KEY,
         data={
-            **picture, "floor": shown["floor"], "heard": shown["heard"],
-            "words": words.group("building"), "lang": words.t("language.html"),
+            **picture, "floor": floor, "follow": follow, "heard": shown["heard"], "placed": shown["placed"],
+            "go": shell.has("department"), "words": words.group("building"), "lang": words.t("language.html"),
         },
         default={"pick": None},
         on_pick_change=heard,
