@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -144,3 +145,14 @@ def _open(path: str | None) -> Hospital:
 def hospital() -> Hospital:
     """The shared hospital; UserError if its checkpoint cannot be used."""
     return _open(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None)
+
+
+def study() -> Any:
+    """What was recorded about the open checkpoint over held-out texts (`model.study.Study`); None where nothing was."""
+    try:
+        from model.study import load_study  # only some pages need it
+
+        return load_study(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None)
+    except (ImportError, UserError) as error:
+        logging.getLogger(__name__).info("%s", error)
+        return None
