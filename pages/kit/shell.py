@@ -20,9 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = (  # in the order in which a patient walks; the file's name is the page's address
     ("pages/lobby.py", "nav.lobby", ":material/local_hospital:"),
     ("pages/triage.py", "nav.triage", ":material/door_front:"),
+    ("pages/department.py", "nav.department", ":material/meeting_room:"),
     ("pages/round.py", "nav.round", ":material/grid_on:"),
     ("pages/heads.py", "nav.heads", ":material/visibility:"),
     ("pages/postal.py", "nav.postal", ":material/local_post_office:"),
+    ("pages/discharge.py", "nav.discharge", ":material/logout:"),
 )
 
 _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
@@ -48,13 +50,13 @@ def run() -> None:
     """The whole of app.py."""
     state.begin()
     page = navigation()
-    st.html(ROOT / "assets" / "kit" / "page.css")
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="masthead"):
         st.html(f'<p class="brand">{words.t("brand")}</p>')
         with st.container(horizontal=True, horizontal_alignment="right", gap="small", key="switches"):
             _depth_switch()
             _language_switch()
     with st.container(key="invisible"):
+        st.html(ROOT / "assets" / "kit" / "page.css")
         _html_lang(key="html_lang", data={"lang": t("language.html")})
     inside = _in_shell.set(True)
     try:
