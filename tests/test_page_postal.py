@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 import model
 from model import Interventions, ModelConfig
+from model.study import LatentRank
 from pages.kit import plates, service, words
 from pages.kit.figures import postal
 
@@ -288,21 +289,27 @@ def test_shortening_leaves_the_model_alone(page, clinic, clinic_folder):
     assert torch.equal(clinic.live.engine.forward(clinic.live.encode("Doctor"))[0], before)
 
 
-def a_study(ranks=16):
-    loss = [4.0 - 0.1 * r for r in range(ranks)]
-    return SimpleNamespace(latent_rank=SimpleNamespace(
-        ranks=list(range(1, ranks + 1)), loss=loss, low=[x - 0.05 for x in loss], high=[x + 0.05 for x in loss],
-        top1=[0.2 + 0.01 * r for r in range(ranks)], tokens=12_345, documents=67,
-    ))  # fmt: skip
+def a_study():
+    """As `load_study` would give it, with losses that are easy to recognise."""
+    ranks = np.arange(1, 17)
+    loss = 4.1 - 0.1 * ranks
+    return SimpleNamespace(
+        latent_rank=LatentRank(ranks, loss, loss - 0.05, loss + 0.05, 0.19 + 0.01 * ranks, 12_345, 67)
+    )
 
 
 def test_recorded_loss_is_shown_beside(page):
     at = page("en", study=a_study(), rank=3)
     plate = shown(at)["held_out"]
-    assert floats(plate["series"][0]["values"]).tolist() == pytest.approx(a_study().latent_rank.loss)
+    assert floats(plate["series"][0]["values"]).tolist() == pytest.approx(a_study().latent_rank.loss.tolist())
     assert all(text in plate["note"] for text in ("12,345", "67", "3.800", "22.0%", "2.500"))
     assert plate["axes"][0]["name"] == "rank" and plate["axes"][0]["offset"] == 1
     assert "held_out" not in shown(page("en"))
+
+
+def test_a_checkpoint_without_a_study_has_none(monkeypatch, clinic_folder):
+    monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(clinic_folder))
+    assert postal.study() is None
 
 
 # -- small things ------------------------------------------------------------------------------------------------------

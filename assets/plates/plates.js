@@ -512,10 +512,10 @@ class Grids extends Drawn {
     const d = this.d, v = this.view, [panels, rows, cols] = d.axes, [n, m] = this.cells, room = this.stage.clientWidth;
     const across = Math.ceil(Math.sqrt(panels.count)), down = Math.ceil(panels.count / across), wide = room >= 720;
     const left = d.left ?? 64, named = rows.count <= 64, foot = named ? 48 : 20, name = 20;
-    const side = (wide ? Math.min(room / 2, 540) : room) - left - 2, tall = name + side + foot;
-    const start = wide ? left + side + 30 : 0, space = room - start;
+    const side = (wide ? Math.min(room / 2, 600) : room) - left - 2, tall = name + side + foot;
+    const start = wide ? left + side + 30 : 3, space = room - start - 3;
     const little = Math.floor(Math.min((space - 6 * (across - 1)) / across, wide ? tall / down - name - 6 : 130));
-    const apart = Math.min((space - little * across) / Math.max(across - 1, 1), 26);
+    const apart = Math.min((space - little * across) / Math.max(across - 1, 1), 44);
     const c = this.begin(wide ? tall : tall + 12 + down * (little + name + 4));
     if (!c) return;
     this.small ??= Array.from({ length: panels.count }, (_, p) => this.image(p));
@@ -771,12 +771,7 @@ class Rank extends Plate {
     const d = this.d, values = d.values_list, most = d.domain?.[1] ?? (d.percent ? 1 : Math.max(...values, ...(d.before_list ?? []), ...(d.high_list ?? []), 1e-9)), axis = d.axes?.[0];
     this.list.setAttribute("aria-label", d.alt ?? d.title ?? "");
     this.list.replaceChildren(...d.labels.map((label, i) => {
-      const bar = (value, name) => {
-        const b = el("b");
-        b.style.width = `${clamp(value / most, 0, 1) * 100}%`;
-        if (d.roles && !name) b.style.background = `var(--${d.roles[i]})`;
-        return el("i", { class: name, "aria-hidden": "true" }, b);
-      };
+      const bar = (value, name) => { const b = el("b"); b.style.width = `${clamp(value / most, 0, 1) * 100}%`; return el("i", { class: name, "aria-hidden": "true" }, b); };
       const whisker = (low, high) => { const w = el("u", { "aria-hidden": "true" }); w.style.left = `${clamp(low / most, 0, 1) * 100}%`; w.style.width = `${clamp((high - low) / most, 0, 1) * 100}%`; return w; };
       const share = el("span", { class: "share", text: this.number(values[i]) });
       const pair = el("span", { class: "pair" }, bar(values[i], ""));

@@ -122,7 +122,7 @@ def grid(
 ) -> Plate:
     """rows x columns; the stronger the more colour, below 0 in grey, NaN left out. More: from_below (row 0 at the
     bottom, as floors stand), cell (a row's height in px), texts (one a cell), roles (a colour's name per row), written
-    (the number stands in its cell)."""
+    (the number stands in its cell, or with "texts" its text)."""
     return {
         "id": id,
         "kind": "grid",

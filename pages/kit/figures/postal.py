@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -13,8 +12,8 @@ from model import Interventions, Trace, costs, lookup
 from model.config import ModelConfig
 from model.costs import CachePlans
 from model.deepseek_v3 import DecoderLayer, DeepseekV3
-from model.live import SHIPPED
 from model.lookup import Lookup, Picks
+from model.study import LatentRank, Study, StudyError, load_study
 from pages.kit import plates
 from pages.kit.chapter import Visit, number, percent
 from pages.kit.figures import common
@@ -478,24 +477,23 @@ def answers(visit: Visit, now: Cut) -> plates.Plate:
     )
 
 
-def study() -> Any:
-    """What was recorded about this checkpoint; None where nothing was."""
+def study() -> Study | None:
+    """What was recorded about this checkpoint; None where nothing was, or not about this one."""
     try:
-        from model.study import load_study
-    except ImportError:
+        return load_study(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None)
+    except StudyError:
         return None
-    return load_study(Path(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or SHIPPED))
 
 
-def held_out(visit: Visit, now: Cut, study: Any) -> plates.Plate:
-    """The recorded measurement (`latent_rank` of a study): loss on held-out texts for every length of the code."""
+def held_out(visit: Visit, now: Cut, study: LatentRank) -> plates.Plate:
+    """The recorded measurement: loss on held-out texts for every length of the code."""
     return plates.lines(
         "held_out",
         rank_axis(visit.trace.config),
         [plates.series(t("postal.held.series"), study.loss, CONTENT, study.low, study.high)],
         width="half",
         title=t("postal.held.title"),
-        alt=t("postal.held.alt", one=number(study.loss[0]), whole=number(study.loss[-1]), ranks=len(study.loss)),
+        alt=t("postal.held.alt", one=number(study.loss[0]), whole=number(study.loss[-1]), ranks=len(study.ranks)),
         note=t(
             "postal.held.note",
             documents=f"{study.documents:,}",
