@@ -236,7 +236,7 @@ def test_data_stays_small(hospital_folder, tokens):
 def test_every_depth(app, lang, depth, change):
     at = app(lang, depth=depth, change=change, head="2", floor="3")
     assert fine(at) and at.title[0].value == words.say(lang, "heads.title")
-    assert len(at.latex) == (7 if depth == "maths" else 0) and bool(at.code) == (depth == "code")
+    assert len(at.latex) == (10 if depth == "maths" else 0) and bool(at.code) == (depth == "code")
     assert fine(skip(at, lang)) and "heads.all.reads" in shown(at)
     assert not any("@" in one.value for one in at.latex)
 
