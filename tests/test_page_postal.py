@@ -150,7 +150,7 @@ def test_what_the_code_can_see(look, house):
     share = f"{float(seen.square().sum() / state.square().sum()):.1%}"
     assert share in prose(at) and share in shown(at)["seen"]["note"]
     assert floats(shown(at)["seen"]["series"][2]["values"]).tolist() == [0.25] * 61
-    gap = re.search(r"\d\.\d × 10⁻(\S)[)）]", prose(at))
+    gap = re.search(r"\d\.\d\s×\s10⁻(\S)[)）]", prose(at))
     assert gap and gap.group(1) in "⁶⁷⁸⁹", "what is opened closes again"
 
 
@@ -316,7 +316,11 @@ def test_a_checkpoint_without_a_study_has_none(monkeypatch, clinic_folder):
 
 
 def test_small_numbers():
-    assert postal.tiny(2.96e-7) == "3.0 × 10⁻⁷" and postal.tiny(0.0) == "0" and postal.tiny(12.0) == "1.2 × 10¹"
+    assert (
+        postal.tiny(2.96e-7) == "3.0\u00a0×\u00a010⁻⁷"
+        and postal.tiny(0.0) == "0"
+        and postal.tiny(12.0) == "1.2\u00a0×\u00a010¹"
+    )
     assert postal.tex_tiny(2.96e-7) == r"3.0 \times 10^{-7}"
 
 

@@ -34,7 +34,7 @@ def layer(visit: Visit) -> DecoderLayer:
 
 def tiny(value: float) -> str:
     """A rounding error in a sentence: 3.0 × 10⁻⁷."""
-    return _scientific(value, "{} × 10{}", lambda power: power.translate(_RAISED))
+    return _scientific(value, "{}\u00a0×\u00a010{}", lambda power: power.translate(_RAISED))
 
 
 def tex_tiny(value: float) -> str:
@@ -260,7 +260,6 @@ def paths(visit: Visit, found: Found) -> list[plates.Plate]:
         found.absorbed.weights[head],
         role=CONTENT,
         percent=True,
-        domain=[0.0, 1.0],
         title=t("postal.path.weights", head=head),
         alt=t("postal.path.weights_alt", head=head, count=visit.token + 1),
         note=t("postal.path.weights_note", blend=blend(visit, found), gap=tiny(float(found.gap.weights))),
@@ -385,7 +384,6 @@ def all_heads(visit: Visit, found: Found, near: Nearest) -> plates.Plate:
         cell=17,
         left=30,
         percent=True,
-        domain=[0.0, 1.0],
         lit=t("postal.near.lit_distance"),
         title=t("postal.near.all"),
         alt=t("postal.near.all_alt", agree=near.agree, heads=near.heads),
