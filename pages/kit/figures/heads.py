@@ -192,7 +192,7 @@ def scores(visit: Visit, head: int) -> Scores:
 def split(visit: Visit, head: int, row: Scores) -> list[plates.Plate]:
     """Content, position, their sum, and the weights that come of it."""
     tokens, best = len(visit.pieces), row.read
-    axis = {**common.token_axis(visit, "key"), "label_width": 58}
+    axis = plates.axis("key", tokens, visit.names, label_width=58)
 
     def ahead(values: Tensor) -> Tensor:  # the future is no number
         return torch.cat([values, values.new_full((tokens - len(values),), torch.nan)])
