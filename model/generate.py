@@ -65,8 +65,9 @@ def draw(logits: Tensor, settings: SamplingSettings, generator: torch.Generator 
     if settings.top_k is not None:
         ranked = torch.where(torch.arange(len(ranked)) < settings.top_k, ranked, 0.0)
         ranked = ranked / ranked.sum()
-    ahead = ranked.cumsum(0) - ranked  # probability of all likelier ones
-    ranked = torch.where(ahead < settings.top_p, ranked, 0.0)
+    if settings.top_p < 1:
+        ahead = ranked.cumsum(0) - ranked  # probability of all likelier ones
+        ranked = torch.where(ahead < settings.top_p, ranked, 0.0)
     probabilities = torch.zeros_like(tempered).scatter_(0, order, ranked / ranked.sum())
     chosen = int(torch.multinomial(probabilities, 1, generator=generator))
     return Draw(logits, tempered, probabilities > 0, probabilities, chosen)

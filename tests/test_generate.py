@@ -284,6 +284,12 @@ def test_draws_follow_the_probabilities() -> None:
     assert float(expected[3]) == 0
 
 
+def test_nothing_is_cut_off_where_nothing_is_asked_to_be() -> None:
+    logits = torch.randn(4096, generator=torch.Generator().manual_seed(0)) * 4  # so that sums of shares round to 1 early
+    result = draw(logits, SamplingSettings(1.0), torch.Generator().manual_seed(0))
+    assert bool(result.kept.all()) and gap(result.probabilities, logits.softmax(0)) < 1e-6
+
+
 def test_greedy_draw_and_candidates() -> None:
     result = draw(torch.tensor([0.5, 3.0, -1.0]), SamplingSettings())
     assert result.id == 1 and result.probabilities.tolist() == [0, 1, 0]

@@ -66,8 +66,7 @@ class Visit:
         piece = self.pieces[token]
         if piece["special"]:
             return t("building.door") if token == 0 else t("building.end")
-        text = piece["text"]
-        return text[1:] if text.startswith("␣") and len(text) > 1 else text
+        return bare(piece["text"])
 
     def changed(self, interventions: Interventions) -> Trace:
         """The same sentence with something changed; computed once for everybody, and only from the changed floor up."""
@@ -77,6 +76,11 @@ class Visit:
         """Changes with the sentence, and with the token and the floor where asked to."""
         what = (self.trace.ids, self.token if every_token else None, self.floor if every_floor else None)
         return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
+
+
+def bare(text: str) -> str:
+    """A token as it is called in a sentence: without the sign for the space in front of it."""
+    return text[1:] if text.startswith("␣") and len(text) > 1 else text
 
 
 def begin(page: str, floors: Floors = None) -> Visit:

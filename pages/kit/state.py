@@ -19,6 +19,9 @@ MAX_CHARS = 20_000
 told so, instead of being cut by the browser."""
 MAX_WRITTEN = 48
 """Most tokens that are written after a text."""
+HUNDRED = 100
+MOST_TEMPERATURE = 2 * HUNDRED  # hundredths
+MOST_TOP_K = 100
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("k", "k", valid=_is_count(1, 16), read=_whole),
     Setting("rank", "rank", valid=_is_count(1, 999), read=_whole),
     # How the next token is drawn (model.SamplingSettings); hundredths, so that links stay plain.
-    Setting("temperature", "temperature", valid=_is_count(0, 200), read=_whole, default=100),
-    Setting("top_k", "top_k", valid=_is_count(1, 100), read=_whole),  # None: all
-    Setting("top_p", "top_p", valid=_is_count(1, 100), read=_whole, default=100),
+    Setting("temperature", "temperature", valid=_is_count(0, MOST_TEMPERATURE), read=_whole, default=HUNDRED),
+    Setting("top_k", "top_k", valid=_is_count(1, MOST_TOP_K), read=_whole),  # None: all
+    Setting("top_p", "top_p", valid=_is_count(1, HUNDRED), read=_whole, default=HUNDRED),
     Setting("seed", "seed", valid=_is_count(0, 9_999), read=_whole, default=0),
     # What is written after the sentence: how many tokens; which of them is looked at; where another one than the drawn
     # was taken ("3.17-5.2": 17 as number 3, 2 as number 5, from 0); whether the MTP module was asked to guess.
@@ -117,6 +120,11 @@ def get(name: str) -> Any:
     """What the visitor has set."""
     value = st.session_state.get(f"setting.{name}")
     return TABLE[name].default if value is None else value
+
+
+def share(name: str) -> float:
+    """A setting in hundredths as the number that it stands for."""
+    return get(name) / HUNDRED
 
 
 def put(name: str, value: Any) -> None:

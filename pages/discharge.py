@@ -1,0 +1,359 @@
+"""Discharge: what the top floor says next, drawn token by token, chosen otherwise, or guessed ahead."""
+
+from pages.kit.shell import require_shell
+
+require_shell()
+
+from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
+
+import streamlit as st  # noqa: E402
+
+from pages.kit import ask, chapter, plates, shell, state  # noqa: E402
+from pages.kit.chapter import number, percent, tex_text  # noqa: E402
+from pages.kit.code import source  # noqa: E402
+from pages.kit.figures import discharge  # noqa: E402
+from pages.kit.figures.discharge import Desk, Written  # noqa: E402
+from pages.kit.words import t  # noqa: E402
+
+GENERATE = "model/generate.py"
+OUTSIDE = ("stocks", "physics", "french")
+PATH, OLDER, AHEAD, MOVED = (f"discharge.{what}" for what in ("path", "older", "ahead", "moved"))
+
+
+def kept(what: str, desk: Desk, nothing: object) -> object:
+    """What this visit keeps about this sentence: values that nobody writes to, so that a run which is just being
+    stopped cannot disturb the next one."""
+    ids, value = st.session_state.get(what, (None, None))
+    return value if ids == desk.start.ids else nothing
+
+
+def keep(what: str, desk: Desk, value: object) -> None:
+    st.session_state[what] = (desk.start.ids, value)
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+# No fragments here: what is clicked in one waits until a run is over, and Stop must not.
+
+
+def writing(desk: Desk) -> None:
+    """The text, what can be done with it, and how the looked-at token was drawn. What is missing comes `later`."""
+    settings, forced = discharge.how(), discharge.taken()
+    wanted, written = min(state.get("written"), desk.room), standing(desk)
+    unfinished = len(written.draws) < wanted and not written.ended
+    place = st.empty()
+    place.html(paper(desk, written, unfinished))
+    buttons(desk, written, unfinished)
+    if written.draws:
+        look(desk, written)
+    how_drawn(desk, written, settings, forced)
+    if unfinished:
+        later.append(partial(write_on, desk, len(written.draws), place, wanted))
+
+
+def write_on(desk: Desk, shown: int, place, wanted: int) -> None:
+    """The missing tokens, one after the other. Whatever the visitor does meanwhile ends this at the next token."""
+    draws = []
+    try:
+        steps = desk.house.generate(desk.start, kept(PATH, desk, ()), discharge.how(), discharge.taken(), wanted)
+        for result, walked in steps:
+            draws.append(result)
+            if len(draws) > shown:
+                keep(PATH, desk, walked)
+                place.html(paper(desk, Written(tuple(draws), None, walked, False), True))
+    except Exception:  # the house is full, say: what stands there stays, and the rest is not asked for by itself
+        state.put("written", max(len(draws), shown))
+        raise
+    state.put("written", len(draws))
+
+
+def paper(desk: Desk, written: Written, running: bool) -> str:
+    """The sheet with the text, what it was before a change, and a line on how it is going."""
+    older, ids = kept(OLDER, desk, ()), written.ids
+    how = "ended" if written.ended else "still" if ids or running else "empty" if desk.room else "full"
+    status = t(f"discharge.paper.{how}", tokens=len(ids) - written.ended, most=desk.room)
+    if written.pace:
+        status += " · " + t("discharge.paper.pace", pace=number(written.pace, digits=1))
+    return discharge.paper(
+        desk, ids, status, older=older if ids and ids[: len(older)] != older else (), running=running
+    )
+
+
+def buttons(desk: Desk, written: Written, unfinished: bool) -> None:
+    """Write, stop, one more, begin again."""
+    count = len(written.draws)
+
+    def stop() -> None:
+        state.put("written", len(standing(desk).draws))
+
+    def clear() -> None:
+        remember(desk)
+        for what in ("written", "branch", "step"):
+            state.put(what, None)
+
+    with st.container(horizontal=True, gap="small", key="writing_buttons"):
+        if unfinished:
+            st.button(t("discharge.stop"), on_click=stop, type="primary", icon=":material/stop:", key="discharge_stop")
+            return
+        done = written.ended or count >= desk.room
+        st.button(
+            t("discharge.go_on" if count else "discharge.write"),
+            on_click=state.put,
+            args=("written", desk.room),
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=done,
+            key="discharge_write",
+        )
+        st.button(
+            t("discharge.one"),
+            on_click=state.put,
+            args=("written", count + 1),
+            icon=":material/skip_next:",
+            disabled=done,
+            key="discharge_one",
+        )
+        if count or state.get("branch"):
+            st.button(t("discharge.clear"), on_click=clear, type="tertiary", key="discharge_clear")
+
+
+def standing(desk: Desk) -> Written:
+    """What stands on the sheet at this moment, as far as the kept steps reach."""
+    wanted = min(state.get("written"), desk.room)
+    return discharge.so_far(desk, kept(PATH, desk, ()), discharge.how(), discharge.taken(), wanted)
+
+
+def remember(desk: Desk) -> int:
+    """What stands there now is what will have been before; how many tokens it has."""
+    ids = standing(desk).ids
+    if ids:
+        keep(OLDER, desk, ids)
+    return len(ids)
+
+
+def look(desk: Desk, written: Written) -> None:
+    """The new tokens, and the way from each of them to all other pages."""
+    first, (step, _) = len(desk.start.ids), written.drawn(min(state.get("step"), len(written.draws) - 1))
+
+    def pick(values: dict[str, int]) -> None:
+        state.put("step", max(values.get("step", first) - first, 0))
+
+    plates.mount(
+        "discharge.written",
+        [discharge.new_tokens(desk, written), discharge.sure(desk, written)],
+        {"step": first + step},
+        on_pick=pick,
+    )
+    name = chapter.bare(desk.chips(written.ids)[step]["text"])
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="follow_row"):
+        if written.ids[step] == desk.house.config.eos_token_id:
+            st.caption(t("discharge.follow.end"))
+            return
+        way = discharge.reread(desk, written.ids, step)
+        if st.button(
+            t("discharge.follow.button", token=shell.plain(name)),
+            icon=":material/directions_walk:",
+            disabled=not way.fits,
+            key="discharge_follow",
+        ):
+            ask.admit(way.text)
+            state.put("token", way.token)
+            st.session_state[MOVED] = name
+            st.rerun()
+        how = "long" if not way.fits else "same" if way.same else "cut"
+        st.caption(t(f"discharge.follow.{how}", tokens=way.tokens, written=first + len(written.ids) - 1, at=way.token))
+
+
+def how_drawn(desk: Desk, written: Written, settings, forced: dict[int, int]) -> None:
+    """The stages of one draw, and what can be set about them."""
+    step, result = written.drawn(state.get("step"))
+    made = discharge.stages(result, settings)
+    token, own = desk.word(made.id), float(made.own[made.id])
+    chapter.explain(
+        "discharge.draw",
+        code=[source(GENERATE, "draw"), source(GENERATE, "retrace")],
+        tex={
+            "token": tex_text(token),
+            "logit": float(result.logits[made.id]),
+            "temperature": settings.temperature if settings.temperature else "0^{+}",
+            "tempered": float(made.tempered[made.id]),
+            "mass": made.mass,
+            "final": float(made.after_top_p[made.id]),
+        },
+        number=len(desk.start.ids) + step,
+        token=token,
+        own=percent(own),
+        final=percent(float(made.after_top_p[made.id])),
+        vocabulary=f"{desk.vocabulary:,}",
+    )
+    sliders, at = discharge.controls()
+
+    def change(values: dict[str, int | None]) -> None:
+        """As much of the text stays as the kept scores give without another step of the model."""
+        state.put("written", remember(desk))
+        for name, value in values.items():
+            state.put(name, value)
+        state.put("written", len(standing(desk).draws))
+
+    def turn(values: dict[str, int]) -> None:
+        top_k = values.get("top_k")
+        change({**values, "top_k": None if top_k is None or top_k > state.MOST_TOP_K else top_k})
+
+    def roll() -> None:
+        change({"seed": state.get("seed") + 1})
+
+    def take(values: dict[str, int]) -> None:
+        if values.get("candidate", made.id) == made.id:
+            return
+        remember(desk)
+        before = {at: id for at, id in discharge.taken().items() if at < step}
+        state.put("branch", discharge.as_branch({**before, step: values["candidate"]}))
+        state.put("written", desk.room)
+
+    plates.mount("discharge.controls", sliders, at, on_pick=turn)
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="dice_row"):
+        st.button(
+            t("discharge.roll"),
+            on_click=roll,
+            icon=":material/casino:",
+            disabled=settings.temperature == 0,
+            key="discharge_roll",
+        )
+        st.caption(t("discharge.seed", seed=settings.seed))
+    plates.mount(
+        "discharge.chain",
+        discharge.chain(desk, result, settings, forced.get(step) == result.id),
+        {"candidate": made.id},
+        on_pick=take,
+    )
+
+
+# -- guessing ahead ----------------------------------------------------------------------------------------------------
+
+
+def ahead(desk: Desk) -> None:
+    """Speculative decoding. The run itself comes `later`."""
+    if not desk.house.config.num_nextn_predict_layers:
+        st.caption(t("discharge.ahead.none"))
+        return
+    if not desk.room:
+        st.caption(t("discharge.paper.full"))
+        return
+    run, asked = kept(AHEAD, desk, None), state.get("ahead")
+    place = st.empty()
+    if not asked:
+        place.button(
+            t("discharge.ahead.button"),
+            on_click=state.put,
+            args=("ahead", 1),
+            type="primary",
+            icon=":material/fast_forward:",
+            key="discharge_ahead",
+        )
+    elif run:
+        place.html(discharge.paper(desk, run.ids, t("discharge.ahead.done", passes=run.passes, tokens=len(run.ids))))
+        plates.mount("discharge.ahead", [discharge.guesses(desk, run), discharge.savings(run)], {})
+    else:
+        later.append(partial(run_ahead, desk, place))
+
+
+def run_ahead(desk: Desk, place) -> None:
+    """The run, pass by pass."""
+    try:
+        for so_far in desk.house.speculate(desk.start, desk.room):
+            run = discharge.settled(so_far)
+            status = t("discharge.ahead.running", passes=run.passes, tokens=len(run.ids))
+            place.html(discharge.paper(desk, run.ids, status, running=True))
+    except Exception:
+        state.put("ahead", None)
+        raise
+    keep(AHEAD, desk, run)
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+later: list[Callable[[], None]] = []  # what takes a while
+visit = chapter.begin("discharge")
+if moved := st.session_state.pop(MOVED, None):
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="moved_row"):
+        st.markdown(t("discharge.moved", token=shell.plain(moved)))
+        for path, key, icon in shell.PAGES:
+            if path != "pages/discharge.py":
+                st.page_link(path, label=t(key), icon=icon)
+
+trace, desk, last = visit.trace, discharge.desk(visit), len(visit.pieces) - 1
+likely = trace.top(-1, 2)
+chapter.explain(
+    "discharge.next",
+    code=[source("model/engine.py", "Engine._final"), source(GENERATE, "stream")],
+    tex={"vocabulary": desk.vocabulary, "hidden": trace.config.hidden_size},
+    last=visit.name(last),
+    floors=trace.config.num_hidden_layers,
+    vocabulary=f"{desk.vocabulary:,}",
+)
+order, right = discharge.options(visit)
+once = {"every_token": False, "every_floor": False}
+# A link with text in it says the answer already; who wrote the text in this visit has answered before.
+told = state.get("written") and not chapter.guessed(visit, "discharge.likeliest", **once)
+opened = told or chapter.predict(
+    visit,
+    "discharge.likeliest",
+    [desk.name(id) for id in order],
+    right,
+    **once,
+    last=visit.name(last),
+    likeliest=desk.word(likely[0].id),
+    share=percent(likely[0].probability),
+    second=desk.word(likely[1].id),
+    other=percent(likely[1].probability),
+)
+sheet = st.container(key="sheet")  # filled last, with the whole page standing while it is being written
+
+chapter.explain(
+    "discharge.everyone",
+    code=[source("model/trace.py", "Trace.probabilities"), source("model/trace.py", "Trace.top")],
+    tex={"tokens": last},
+    token=visit.name(),
+    tokens=last,
+    last=visit.name(last),
+)
+plates.mount("discharge.everyone", [discharge.everyone(visit)], {"token": visit.token})
+
+chapter.explain(
+    "discharge.ahead",
+    code=[source(GENERATE, "speculate"), source("model/engine.py", "Engine.predict_further")],
+    tex={"hidden": trace.config.hidden_size},
+    most=desk.room,
+)
+guessing = st.container(key="guessing")
+
+measured = discharge.evaluation()
+chapter.explain(
+    "discharge.outside",
+    code=[source("model/evaluate.py", "Scores")],
+    tex={"doubt": discharge.doubt(desk.start.logits)},
+    last=visit.name(last),
+    doubt=number(discharge.doubt(desk.start.logits), digits=1),
+    vocabulary=f"{desk.vocabulary:,}",
+)
+with st.container(horizontal=True, gap="small", key="outside_row"):
+    for name in OUTSIDE:
+        text = t(f"discharge.outside.{name}")
+        st.button(shell.plain(text), on_click=ask.admit, args=(text,), key=f"outside {name}")
+if measured:
+    plates.mount("discharge.bank", [discharge.bank(measured)], {})
+
+chapter.end(visit, "nearest", "ahead", "bank")
+if opened:
+    with sheet:
+        writing(desk)
+    with guessing:
+        ahead(desk)
+    if later:
+        later[0]()
+        st.rerun()
+else:
+    sheet.caption(t("discharge.first"))
+    guessing.caption(t("discharge.first"))
