@@ -18,7 +18,8 @@ from streamlit.testing.v1 import AppTest
 
 import model
 from model.tokenizer import Piece
-from pages.kit import building, service, state, words
+from pages.kit import building, chapter, service, shell, state, words
+from pages.kit.figures import lobby as figures
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = str(ROOT / "app.py")
@@ -32,7 +33,8 @@ say = words.say
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 some_values = st.fixed_dictionaries({}, optional={
     "lang": st.sampled_from(LANGUAGES), "sentence": text,
-    "token": st.integers(0, 999_999), "floor": st.integers(1, 999_999),
+    "token": st.integers(0, 999_999), "floor": st.integers(1, 999_999), "room": st.integers(0, 999_999),
+    "depth": st.sampled_from(["maths", "code"]), "follow": st.just("all"), "k": st.integers(1, 16),
 })  # fmt: skip
 
 
@@ -49,10 +51,15 @@ def test_any_link_gives_valid_settings_only(query):
 
 @pytest.mark.parametrize("query", [
     {"lang": "<script>"}, {"token": "-1"}, {"token": "1e9"}, {"token": "٣"}, {"token": "99999999999999999"},
+    {"follow": "nobody"}, {"depth": "deep"}, {"k": "0"}, {"k": "17"}, {"room": "-1"},
     {"floor": "0"}, {"floor": ""}, {"floor": "5.5"}, {"s": "x" * (state.MAX_CHARS + 1)}, {"s": "\ud800"},
 ])  # fmt: skip
 def test_bad_link_values_are_left_out(query):
     assert state.from_link(query) == {}
+
+
+def test_what_has_its_default_is_left_out_of_the_link():
+    assert state.to_link({"depth": "story", "follow": "one", "token": None, "lang": "en"}) == {"lang": "en"}
 
 
 def test_the_table_is_sound():
@@ -129,13 +136,42 @@ def test_data_says_what_the_trace_says(shape, request):
     assert data["counts"]["touched"] == sum(woken)
 
 
-def test_data_stays_small(hospital_folder):
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_data_for_64_tokens_stays_small(hospital_folder, lang):
+    """All that is sent, words included."""
     live = model.load(hospital_folder)
-    sentence = EXAMPLES["zh"][0]
-    while len(live.tokenizer.encode(sentence)) < 64:
-        sentence += EXAMPLES["zh"][1]
+    sentence = ""
+    while len(live.encode(sentence + EXAMPLES[lang][1])) <= 64:
+        sentence += EXAMPLES[lang][1]
+    while len(live.encode(sentence)) < 64:
+        sentence += "."
     trace = live.trace(sentence)
-    assert len(json.dumps(building.data(trace, live.tokenizer, 1, 1))) * 64 / len(trace.ids) < 200_000
+    assert len(trace.ids) == 64
+    sent = {**building.data(trace, live.tokenizer, 1, 30, follow="all"), "words": {
+        key: text for key, text in words.tables()[lang].items() if key.startswith("building.")}}  # fmt: skip
+    assert len(json.dumps(sent)) < 200_000
+
+
+def test_data_says_nothing_that_is_to_be_guessed(hospital_folder):
+    live = model.load(hospital_folder)
+    trace = live.trace(EXAMPLES["en"][0])
+    untold = building.data(trace, live.tokenizer, 1, 1, told=False)["counts"]
+    assert untold["touched"] is None and untold["weights_touched"] is None
+    assert building.data(trace, live.tokenizer, 1, 1)["counts"]["touched"] == trace.experts_touched
+
+
+@pytest.mark.parametrize("lang,sentence,token", [
+    ("en", "Shall we go?", "go"), ("en", "Doctor", "Doctor"), ("en", "Room 12!", None), ("zh", "我发烧。", None), ("en", "?!", None),
+])  # fmt: skip
+def test_whom_a_visit_follows_first(hospital_folder, lang, sentence, token):
+    live = model.load(hospital_folder)
+    pieces = building.pieces(live.tokenizer, live.trace(sentence).ids)
+    followed = pieces[chapter.usual_token(pieces)]["text"]
+    assert followed.lstrip("␣") == (token or followed.lstrip("␣"))
+    has_word = any(c.isalnum() for c in sentence)
+    assert any(c.isalnum() for c in followed) == has_word
+    after = pieces[chapter.usual_token(pieces) + 1:]
+    assert not any(c.isalnum() for piece in after for c in piece["text"])
 
 
 # -- the service -------------------------------------------------------------------------------------------------------
@@ -246,7 +282,9 @@ def test_first_visit(app, lang):
     assert fine(at) and at.title[0].value == say(lang, "lobby.title")
     assert tokens(at) == EXAMPLES[lang][0]
     shown = picture(at)
-    assert shown["token"] == len(shown["tokens"]) - 1 and shown["floor"] == shown["shape"]["floors"] == 4
+    followed = shown["tokens"][shown["token"]]["text"]
+    assert followed.lstrip("␣") == {"en": "tomorrow", "zh": "吧"}[lang], "a word, not the mark after it"
+    assert shown["floor"] == shown["shape"]["floors"] == 4 and shown["follow"] == "one"
     assert shown["counts"]["per_token"] == 3 * (4 + 1) and len(shown["detail"]["next"]) == 5
     assert shown["words"]["play"] == say(lang, "building.play")
 
@@ -269,16 +307,17 @@ def test_every_example_in_both_languages(app, lang, sentence):
 def test_switching_the_language_keeps_the_sentence(app):
     at = app("en")
     at.text_input[0].set_value("I have a fever.").run()
-    at.segmented_control[0].set_value("zh").run()
+    at.segmented_control(key="language_switch").set_value("zh").run()
     assert fine(at) and at.title[0].value == say("zh", "lobby.title") and tokens(at) == "I have a fever."
     assert link(at) == {"lang": "zh", "s": "I have a fever."}
 
 
 def test_link_opens_the_same_state(app):
-    at = app("zh", s="Doctor, I have a fever.", token="2", floor="3")
+    wanted = {"s": "Doctor, I have a fever.", "token": "2", "floor": "3", "follow": "all", "depth": "maths"}
+    at = app("zh", **wanted)
     shown = picture(at)
-    assert (shown["token"], shown["floor"], tokens(at)) == (2, 3, "Doctor, I have a fever.")
-    assert link(at) == {"lang": "zh", "s": "Doctor, I have a fever.", "token": "2", "floor": "3"}
+    assert (shown["token"], shown["floor"], shown["follow"]) == (2, 3, "all") and tokens(at) == wanted["s"]
+    assert link(at) == {"lang": "zh", **wanted} and at.latex
 
 
 @pytest.mark.parametrize("query", [{"token": "999"}, {"floor": "62"}, {"token": "<b>"}, {"floor": "-3"}])
@@ -319,7 +358,7 @@ def test_text_that_is_refused(app, lang, bad, key, values):
         assert at.error[0].value.replace("\\", "") == say(lang, f"error.{key}", **values)
     assert at.text_input[0].value == bad, "the text stays"
     assert picture(at)["id"] == before, "the last good picture stays"
-    assert at.caption[0].value == say(lang, "lobby.last_good")
+    assert at.caption[0].value == say(lang, "chapter.last_good")
     at.text_input[0].set_value("Doctor").run()
     assert fine(at) and tokens(at) == "Doctor"
 
@@ -391,8 +430,12 @@ def test_an_unexpected_failure_is_a_sentence_too(app, monkeypatch):
     at = app("zh")
     before = picture(at)["id"]
 
-    def fail(*_):
-        raise RuntimeError("inside")
+    real = service.Hospital.trace
+
+    def fail(self, text, *more):
+        if text == "new":
+            raise RuntimeError("inside")
+        return real(self, text, *more)
 
     monkeypatch.setattr(service.Hospital, "trace", fail)
     at.text_input[0].set_value("new").run()
@@ -405,6 +448,196 @@ def test_first_visitor_of_a_fresh_process(app):
     at = app("zh")
     at.switch_page("pages/lobby.py").run()
     assert not at.exception and at.title[0].value == say("zh", "lobby.title")
+
+
+# -- under the building ------------------------------------------------------------------------------------------------
+
+
+def everything(at):
+    shown = [*at.markdown, *at.subheader, *at.caption, *at.latex, *at.code]
+    return " ".join(element.value.replace("\\", "") for element in shown)
+
+
+def plate(at, page, id):
+    for one in at.get("bidi_component"):
+        data = json.loads(one.proto.json) if one.proto.component_name == "plates" else {}
+        for drawn in data.get("plates", []) if data.get("page") == page else []:
+            if drawn["id"] == id:
+                return drawn
+    return None
+
+
+def answer(at, option):
+    """Press the button of the question: 0 to 2, or "skip"."""
+    at.button(key=next(b.key for b in at.button if b.key.startswith("predict.lobby.woken.") and b.key.endswith(f".{option}"))).click()
+    return at.run()
+
+
+def called(trace, token):
+    """(floor, room) of every intern that a token called, read one by one."""
+    return {(m, room) for m in range(trace.chosen.shape[0]) for room in trace.chosen[m, token].tolist()}
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("depth", state.DEPTHS)
+def test_every_depth_says_the_traces_numbers(app, hospital_folder, lang, depth):
+    at = app(lang, hospital_folder, s="Doctor, I have a fever.", depth=depth)
+    assert fine(at)
+    trace = model.load(hospital_folder).trace("Doctor, I have a fever.")
+    token, said = picture(at)["token"], everything(at)
+    mine, others = called(trace, token), called(trace, token - 1)
+    assert f"{58 * 9}" in said and f"{len(mine)}" in said and f"{len(mine & others)}" in said
+    assert f"{len(trace.ids) * 464:,}" in said.replace("{,}", ",")
+    if depth == "code":
+        assert "def experts_per_token" in said and "def experts_touched" in said
+    assert bool(at.latex) == (depth == "maths") and bool(at.code) == (depth == "code")
+
+
+def test_the_answer_is_not_given_away_and_then_it_is(app, hospital_folder):
+    sentence = "Doctor, I have a fever."
+    at = app("en", hospital_folder, s=sentence)
+    trace = model.load(hospital_folder).trace(sentence)
+    woken = set.union(*(called(trace, t) for t in range(len(trace.ids))))
+    number = f"{len(woken):,}"
+    assert number not in everything(at) and picture(at)["counts"]["touched"] is None and plate(at, "lobby.whole", "growth") is None
+    options = figures.ranges(figures.Crowd(len(trace.ids), 58, 8, 464, len(trace.ids) * 464, 14848))
+    right = next(i for i, (low, high) in enumerate(options) if low <= len(woken) <= high)
+    assert [high + 1 for _, high in options[:-1]] == [low for low, _ in options[1:]], "no gap, no overlap"
+    answer(at, right)
+    assert fine(at) and number in everything(at) and say("en", "chapter.right") in everything(at)
+    assert picture(at)["counts"]["touched"] == len(woken)
+    awake = np.frombuffer(base64.b64decode(plate(at, "lobby.whole", "growth")["series"][0]["values"]), np.float32)
+    assert awake.tolist() == [len(set.union(*(called(trace, t) for t in range(n + 1)))) for n in range(len(trace.ids))]
+    at.text_input[0].set_value("Doctor, I have a cold.").run()
+    assert picture(at)["counts"]["touched"] is None, "another sentence is another question"
+    answer(at, "skip")
+    now = model.load(hospital_folder).trace("Doctor, I have a cold.")
+    both = woken & set.union(*(called(now, t) for t in range(len(now.ids))))
+    assert plate(at, "lobby.touch", "woken")["values_list"] == [len(woken), now.experts_touched, len(both)]
+
+
+@pytest.mark.parametrize("sentence", ["医", "a " * 255])
+@pytest.mark.parametrize("token", ["0", None])
+def test_one_token_and_256(app, hospital_folder, sentence, token):
+    at = app("zh", hospital_folder, s=sentence, follow="all", **({"token": token} if token else {}))
+    assert fine(at)
+    answer(at, "skip")
+    assert fine(at) and picture(at)["counts"]["touched"]
+
+
+@given(st.integers(1, 256), st.integers(1, 20), st.integers(1, 16))
+def test_ranges_cover_what_can_be(patients, departments, chosen):
+    own, experts = departments * chosen, departments * 16
+    crowd = figures.Crowd(patients, departments, chosen, own, min(patients * own, experts), experts)
+    found = figures.ranges(crowd)
+    if crowd.most - crowd.own < 3:
+        assert found == []
+    else:
+        assert [n for low, high in found for n in range(low, high + 1)] == list(range(crowd.own, crowd.most + 1))
+
+
+def test_the_page_stands_before_torch_is_loaded():
+    """Whoever comes first sees the sentence while the model opens."""
+    import subprocess
+    import sys
+
+    loads = "import sys; from pages.kit import ask, shell, state, words; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loads], cwd=ROOT).returncode == 0
+    body = (ROOT / "pages" / "lobby.py").read_text("utf-8").split("def house")[0]
+    assert "chapter" not in body and "building" not in body
+
+
+def test_every_page_has_its_name_and_the_products_in_the_tab(app, monkeypatch):
+    titles = []
+    monkeypatch.setattr(shell.st, "set_page_config", lambda **given: titles.append(given.get("page_title")))
+    app("zh")
+    assert titles[-1] == "大厅 · 词元医院"
+
+
+# -- what the browser is told ------------------------------------------------------------------------------------------
+
+
+class Browser:
+    """Stands in for the component: remembers what it was sent, and picks."""
+
+    def __init__(self, monkeypatch):
+        self.sent, self.session = [], {}
+        monkeypatch.setattr(building, "_component", self.draw)
+        monkeypatch.setattr(building.st, "session_state", self.session)
+
+    def draw(self, key, data, default, on_pick_change):
+        self.sent.append(data)
+        self.heard = on_pick_change
+        self.session.setdefault(key, {"pick": None})
+
+    def pick(self, **pick):
+        self.session[building.KEY] = {"pick": {"id": "x", "room": None, **pick}}
+        self.heard()
+
+
+@pytest.fixture
+def desk(monkeypatch):
+    """The component's other end, and the places that the page heard of."""
+    browser, picks = Browser(monkeypatch), []
+
+    def show(token=1, floor=61, follow="one", id="x"):
+        building.mount({"id": id, "token": token, "floor": floor, "follow": follow, "counts": {"touched": None}},
+                       lambda *pick: picks.append(pick))  # fmt: skip
+        return browser.sent[-1]
+
+    return browser, show, picks
+
+
+def test_a_choice_in_the_browser_is_not_sent_back(desk):
+    browser, show, picks = desk
+    first = show()
+    browser.pick(token=1, floor=30, follow="all", number=1)
+    assert picks == [(1, 30, "all", None)] and show(floor=30, follow="all") == first
+
+
+def test_going_back_in_the_browser_moves_the_patient(desk):
+    """The floor is then another than the browser knows: it is told, in whatever language."""
+    browser, show, _ = desk
+    first = show()
+    browser.pick(token=1, floor=30, follow="one", number=1)
+    show(floor=30)
+    back = show(floor=61)
+    assert back["floor"] == 61 and back["placed"] == first["placed"] + 1 and back["heard"] == 1
+    browser.pick(token=1, floor=30, follow="one", number=2)
+    assert show(floor=30)["placed"] == back["placed"]
+
+
+@pytest.mark.parametrize("pick", [
+    {"token": "1", "floor": 3, "follow": "one", "number": 1}, {"token": 1, "floor": 3.5, "follow": "one", "number": 1},
+    {"token": 1, "floor": 3, "follow": None, "number": 1}, {"token": 1, "floor": 3, "follow": "one", "number": True},
+    {"token": 1, "floor": 3, "follow": "one", "number": 1, "room": "9"}, {"id": "y", "token": 1, "floor": 3, "follow": "one", "number": 1},
+])  # fmt: skip
+def test_picks_that_are_none(desk, pick):
+    browser, show, picks = desk
+    show()
+    browser.pick(**pick)
+    assert picks == []
+
+
+def test_a_door_leads_to_the_department(app, monkeypatch, clinic_folder):
+    """What the browser reports for a click on a room; here any page will do for the department."""
+    gone = []
+    monkeypatch.setattr(shell, "go", gone.append)
+    at = app("en", s="Doctor")
+    at.session_state["lobby.go"] = True
+    at.run()
+    assert gone == ["department"] and fine(at)
+    at.run()
+    assert gone == ["department"], "once"
+
+
+@pytest.mark.parametrize("page", [Path(path).stem for path, _, _ in shell.PAGES])
+def test_go_knows_the_pages(page, monkeypatch):
+    gone = []
+    monkeypatch.setattr(shell.st, "switch_page", gone.append)
+    shell.go(page)
+    shell.go("nowhere")
+    assert gone == [f"pages/{page}.py"]
 
 
 @settings(max_examples=15, deadline=None)

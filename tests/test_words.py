@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import string
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from pages.kit import words
+from pages.kit import shell, words
 
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGES = sorted(words.tables())
@@ -42,23 +43,72 @@ def test_nothing_is_empty(lang: str):
     assert [key for key, text in words.tables()[lang].items() if not text.strip()] == []
 
 
-def test_every_word_that_code_asks_for_exists():
-    known = set(words.tables()["en"])
-    asked = set()
-    for file in [ROOT / "app.py", *(ROOT / "pages").rglob("*.py")]:
-        asked |= set(re.findall(r"""\bt\(\s*"([a-z_.]+)\"""", file.read_text("utf-8")))
+PYTHON = [ROOT / "app.py", *sorted((ROOT / "pages").rglob("*.py"))]
+SCRIPTS = sorted((ROOT / "assets").rglob("*.js"))
+
+
+def spoken(file: Path) -> set[str]:
+    """What a script says by name; `${...}` in a name is a variable and left open."""
+    source = file.read_text("utf-8")
+    found = set(re.findall(r"""\bsay\(\s*"([a-z_]+)\"""", source))
+    return found | {re.sub(r"\$\{[^}]+\}", "*", name) for name in re.findall(r"""\bsay\(\s*`([^`]+)`""", source)}
+
+
+@pytest.mark.parametrize("file", PYTHON, ids=lambda file: file.name)
+def test_every_word_that_code_asks_for_exists(file: Path):
+    known, source, asked = set(words.tables()["en"]), file.read_text("utf-8"), set()
+    asked |= set(re.findall(r"""\bt\(\s*"([a-z_.]+)\"""", source))
+    for key in re.findall(r"""\bexplain\(\s*"([a-z_.]+)\"""", source):  # a section's heading, and its words at every depth
+        asked |= {f"{key}.{part}" for part in ("title", "story", "maths", "code")}
+    for key in re.findall(r"""\bpredict\(\s*visit,\s*"([a-z_.]+)\"""", source):
+        asked |= {f"{key}.ask", f"{key}.answer"}
+    for page in re.findall(r"""\bbegin\(\s*"([a-z_]+)\"""", source):
+        asked |= {f"{page}.title", f"{page}.lead"}
+    for rows in re.findall(r"""\bend\(\s*visit,([^)]*)\)""", source):
+        for row in re.findall(r"\"([a-z_]+)\"", rows):
+            asked |= {f"{file.stem}.bend.{row}.{part}" for part in ("said", "true", "source")}
     assert sorted(asked - known) == []
-    script = (ROOT / "assets" / "building" / "building.js").read_text("utf-8")
-    said = set(re.findall(r"""\.say\(\s*"([a-z_]+)\"""", script))
-    assert said and sorted(f"building.{key}" for key in said if f"building.{key}" not in known) == []
+
+
+def test_every_page_has_its_words():
+    known = set(words.tables()["en"])
+    for path, key, _ in shell.PAGES:
+        name = Path(path).stem
+        assert {key, f"{name}.title", f"{name}.lead"} <= known, name
+        assert any(k.startswith(f"{name}.bend.") for k in known), f"{name} does not say where the story bends"
+
+
+@pytest.mark.parametrize("file,group", [("building", "building"), ("plates", "plates")])
+def test_every_word_that_a_script_says_exists(file: str, group: str):
+    said = spoken(ROOT / "assets" / file / f"{file}.js")
+    known = {k.removeprefix(f"{group}.") for k in words.tables()["en"] if k.startswith(f"{group}.")}
+    assert said and [key for key in sorted(said) if not any(fnmatch(word, key) for word in known)] == []
+
+
+def test_every_axis_has_words():
+    """The browser says what an index stands for with `plates.axis_<name>`."""
+    source = "".join(file.read_text("utf-8") for file in PYTHON)
+    named = set(re.findall(r"""\baxis\(\s*"([a-z_]+)\"""", source)) | set(re.findall(r"""axis_name="([a-z_]+)\"""", source))
+    known = set(words.tables()["en"])
+    assert named and sorted(name for name in named if f"plates.axis_{name}" not in known) == []
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_no_word_is_given_twice(lang: str):
+    """Two files of a language that name the same key: one of them would be lost."""
+    keys = [key for file in sorted((words.WORDS / lang).glob("*.toml")) for key, _ in words._flat(words._read(file))]
+    assert sorted({key for key in keys if keys.count(key) > 1}) == []
 
 
 def test_every_word_of_the_building_is_used():
     script = (ROOT / "assets" / "building" / "building.js").read_text("utf-8")
-    script += (ROOT / "pages" / "kit" / "building.py").read_text("utf-8")
-    filled_in = ("tile_", "legend_", "head_")  # the rest of the name is a variable
+    script += "".join(file.read_text("utf-8") for file in PYTHON) + (ROOT / "pages" / "kit" / "plates.py").read_text("utf-8")
+    filled_in = ("tile_", "legend_", "head_", "follow_")  # the rest of the name is a variable
     keys = [k.removeprefix("building.") for k in words.tables()["en"] if k.startswith("building.")]
     assert [k for k in keys if not k.startswith(filled_in) and not re.search(rf"\b{k}\b", script)] == []
+    for name in ("legend_", "head_", "follow_", "tile_"):
+        rest = [k.removeprefix(name) for k in keys if k.startswith(name)]
+        assert rest and [r for r in rest if not re.search(rf"\b{re.sub('_(note|hidden)$', '', r)}\b", script)] == []
 
 
 def test_every_error_of_the_model_has_words():
@@ -72,7 +122,7 @@ def test_every_error_of_the_model_has_words():
 
 def test_code_holds_no_chinese():
     """Words belong in assets/words."""
-    for file in [ROOT / "app.py", *(ROOT / "pages").rglob("*.py"), *(ROOT / "assets" / "building").glob("*.js")]:
+    for file in [*PYTHON, *SCRIPTS, *(ROOT / "assets").rglob("*.css"), *(ROOT / "assets" / "maths").glob("*.toml")]:
         assert re.findall(r"[\u4e00-\u9fff]", file.read_text("utf-8")) == [], file.name
 
 
