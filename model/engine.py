@@ -415,6 +415,7 @@ class Engine:
         for m, (layer, mid) in enumerate(zip(self.layers[first:], trace.mid[first:, token], strict=False)):
             if m + first in trace.interventions.silence_shared:
                 continue
+            assert isinstance(layer.module.mlp, MoE)
             experts = layer.module.mlp.experts
             u = F.rms_norm(mid, mid.shape, layer.norm_2[: c.hidden_size], c.rms_norm_eps)
             both = F.linear(u, experts.gate_up[c.n_routed_experts :].flatten(0, 1))
@@ -433,6 +434,7 @@ class Engine:
         shared = torch.arange(c.n_routed_experts, c.n_routed_experts + c.n_shared_experts)
         heard = torch.full((c.n_shared_experts,), float(layer not in trace.interventions.silence_shared))
         who, factors = torch.cat([trace.chosen[m, token], shared]), torch.cat([trace.weights[m, token], heard])
+        assert isinstance(own.module.mlp, MoE)
         weights = own.module.mlp.experts
         u = F.rms_norm(mid, mid.shape, own.norm_2[: c.hidden_size], c.rms_norm_eps)
         gate, up = (weights.gate_up[who] @ u).chunk(2, -1)
