@@ -7,6 +7,7 @@ require_shell()
 import streamlit as st  # noqa: E402
 
 from model import UserError  # noqa: E402
+from model.interventions import GATES  # noqa: E402
 from pages.kit import chapter, plates, service, shell, state  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
@@ -183,6 +184,8 @@ else:
     else:
         for words, values in department.found(visit, desk, change, cases):
             chapter.say(f"department.{words}", **values)
+        if change in GATES:
+            st.caption(t(f"department.{change}.source"))
         plates.mount(
             "department.touch",
             [
