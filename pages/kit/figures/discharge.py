@@ -298,7 +298,7 @@ def chain(desk: Desk, result: Draw, settings: SamplingSettings, forced: bool) ->
 
 def _moved(share: torch.Tensor, before: torch.Tensor | None, ids: list[int]) -> list[float] | None:
     """What it was one stage earlier, where this stage changes anything."""
-    if before is None or torch.allclose(share[ids], before[ids], atol=1e-6):
+    if before is None or torch.allclose(share[ids], before[ids]):
         return None
     return before[ids].tolist()
 
@@ -400,7 +400,8 @@ def guesses(desk: Desk, run: Ahead) -> plates.Plate:
     """Where each token came from: a pass of its own, or a guess that was right; and the guesses that were wrong."""
     chips = desk.chips(run.ids)
     names = [chip["text"] for chip in chips]
-    values = torch.zeros(3, len(names))
+    parts = [t(f"discharge.guesses.{part}") for part in ("own", "right", "wrong")]
+    values = torch.zeros(len(parts), len(names))
     texts = [["" for _ in names] for _ in values]
     values[0] = 1
     for draft in run.drafted:
@@ -409,7 +410,6 @@ def guesses(desk: Desk, run: Ahead) -> plates.Plate:
         texts[row][draft.at] = t("discharge.guesses.guess", guess=desk.name(draft.guess))
         if draft.accepted:
             values[0, draft.at] = 0
-    parts = [t(f"discharge.guesses.{part}") for part in ("own", "right", "wrong")]
     return plates.grid(
         "guesses",
         plates.axis("part", len(parts), parts),
