@@ -340,7 +340,7 @@ def mount(
             on_pick(values)
         else:
             for name, value in values.items():
-                if name in state.TABLE:
+                if name in state.TABLE and value != picked[name]:  # what was only shown has not been chosen
                     state.put(name, value)
 
     _component(
