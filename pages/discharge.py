@@ -18,7 +18,7 @@ from pages.kit.words import t  # noqa: E402
 
 GENERATE = "model/generate.py"
 OUTSIDE = ("stocks", "physics", "french")
-PATH, OLDER, AHEAD, MOVED = (f"discharge.{what}" for what in ("path", "older", "ahead", "moved"))
+PATH, OLDER, AHEAD, MOVED, TROUBLE = (f"discharge.{what}" for what in ("path", "older", "ahead", "moved", "trouble"))
 
 
 def kept(what: str, desk: Desk, nothing: object) -> object:
@@ -50,7 +50,7 @@ def writing(desk: Desk) -> None:
         look(desk, written)
     how_drawn(desk, written, settings, forced)
     if unfinished:
-        later.append(partial(write_on, desk, len(written.draws), place, wanted))
+        later.append(("sheet", partial(write_on, desk, len(written.draws), place, wanted)))
 
 
 def write_on(desk: Desk, shown: int, place, wanted: int) -> None:
@@ -256,7 +256,7 @@ def ahead(desk: Desk) -> None:
         place.html(discharge.paper(desk, run.ids, t("discharge.ahead.done", passes=run.passes, tokens=len(run.ids))))
         plates.mount("discharge.ahead", [discharge.guesses(desk, run), discharge.savings(run)], {})
     else:
-        later.append(partial(run_ahead, desk, place))
+        later.append(("guessing", partial(run_ahead, desk, place)))
 
 
 def run_ahead(desk: Desk, place) -> None:
@@ -274,7 +274,7 @@ def run_ahead(desk: Desk, place) -> None:
 
 # -- the page ----------------------------------------------------------------------------------------------------------
 
-later: list[Callable[[], None]] = []  # what takes a while
+later: list[tuple[str, Callable[[], None]]] = []  # what takes a while, and where it shows
 visit = chapter.begin("discharge")
 if moved := st.session_state.pop(MOVED, None):
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="moved_row"):
@@ -347,12 +347,18 @@ if measured:
 
 chapter.end(visit, "nearest", "ahead", "bank")
 if opened:
-    with sheet:
-        writing(desk)
-    with guessing:
-        ahead(desk)
+    where, trouble = st.session_state.pop(TROUBLE, (None, None))
+    for name, area, draw in (("sheet", sheet, writing), ("guessing", guessing, ahead)):
+        with area:
+            draw(desk)
+            if name == where:
+                shell.complain(trouble)
     if later:
-        later[0]()
+        place, what = later[0]
+        try:
+            what()
+        except Exception as error:
+            st.session_state[TROUBLE] = (place, error)
         st.rerun()
 else:
     sheet.caption(t("discharge.first"))
