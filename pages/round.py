@@ -7,7 +7,7 @@ require_shell()
 import streamlit as st  # noqa: E402
 
 from model import Interventions  # noqa: E402
-from pages.kit import chapter, plates, state  # noqa: E402
+from pages.kit import chapter, plates, service, state  # noqa: E402
 from pages.kit.chapter import number, percent, tex_text  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.figures import round as figures  # noqa: E402
@@ -100,17 +100,17 @@ if guessed:
         picked,
     )
 
-study = figures.study()
+study = service.study()
 if study:
-    there = figures.at_floor(visit, study)
+    leaving = study.early_exit
     chapter.explain(
         "round.exit",
-        code=[source("model/study.py", "early_exit")],
-        tex={"floor": visit.floor, "share": float(study.early_exit.agreement[visit.layer])},
+        code=[source("model/study.py", "exit_arrays"), source("model/study.py", "early_exit")],
+        tex={"floor": visit.floor, "share": float(leaving.agreement[visit.layer])},
         floor=visit.floor,
-        **there,
+        **figures.at_floor(visit, leaving),
     )
-    plates.mount("round.exit", [figures.agreement(visit, study)], picked)
+    plates.mount("round.exit", [figures.agreement(visit, leaving), figures.rules(visit, leaving)], picked)
 else:
     st.subheader(t("round.exit.title"), anchor=False)
     st.markdown(t("round.exit.none"))

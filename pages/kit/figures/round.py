@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from functools import wraps
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from model import ModelConfig, Trace
-from model.live import SHIPPED
 from pages.kit import plates
 from pages.kit.chapter import Visit, number, percent
 from pages.kit.figures import common
 from pages.kit.words import t
+
+if TYPE_CHECKING:
+    from model.study import EarlyExit
 
 Result = TypeVar("Result")
 
@@ -38,22 +38,16 @@ def once(compute: Callable[[Visit], Result]) -> Callable[[Visit], Result]:
 # -- which rooms are shared --------------------------------------------------------------------------------------------
 
 
-def called(trace: Trace) -> Tensor:
-    """(M, T, E): 1 where the token called the routed expert."""
-    layers, tokens, _ = trace.chosen.shape
-    return torch.zeros(layers, tokens, trace.config.n_routed_experts).scatter_(2, trace.chosen, 1.0)
-
-
 @once
 def meetings(visit: Visit) -> Tensor:
     """(T, T): rooms that two tokens both called, over all departments."""
-    rooms = called(visit.trace).transpose(0, 1).flatten(1)
+    rooms = visit.trace.woken().float().transpose(0, 1).flatten(1)
     return rooms @ rooms.t()
 
 
 def with_followed(visit: Visit) -> Tensor:
     """(M, T): how many of the followed token's rooms each token shares, on each department."""
-    rooms = called(visit.trace)
+    rooms = visit.trace.woken().float()
     return (rooms @ rooms[:, visit.token].unsqueeze(-1)).squeeze(-1)
 
 
@@ -492,39 +486,56 @@ def _words(visit: Visit, ids: Tensor) -> list[str]:
 # -- leaving early -----------------------------------------------------------------------------------------------------
 
 
-def study() -> Any:
-    """What was recorded about the checkpoint that is loaded; None where nothing was."""
-    try:
-        from model.study import load_study
-    except ImportError:
-        return None
-    return load_study(Path(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or SHIPPED))
-
-
-def agreement(visit: Visit, study: Any) -> plates.Plate:
-    """How often each floor's answer is the final one, over held-out texts, with 95% intervals."""
-    found, c = study.early_exit, visit.trace.config
-    words = {"floor": visit.floor, **at_floor(visit, study)}
+def agreement(visit: Visit, found: EarlyExit) -> plates.Plate:
+    """How often each floor's answer is the final one, with its 95% interval over texts; and how often it is right."""
+    words = {"floor": visit.floor, **at_floor(visit, found)}
     return plates.lines(
         "agreement",
-        plates.floors(c),
-        [plates.series(t("round.agreement.series"), found.agreement, "patient", low=found.low, high=found.high)],
+        plates.floors(visit.trace.config),
+        [
+            plates.series(t("round.agreement.same"), found.agreement, "patient", low=found.low, high=found.high),
+            plates.series(t("round.agreement.correct"), found.correct, "soft"),
+        ],
         percent=True,
         from_zero=True,
         domain=[0, 1],
+        width="half",
         title=t("round.agreement.title"),
         alt=t("round.agreement.alt", **words),
         note=t("round.agreement.note", **words),
     )
 
 
-def at_floor(visit: Visit, study: Any) -> dict[str, object]:
-    """The study's words for the followed floor."""
-    found = study.early_exit
+def rules(visit: Visit, found: EarlyExit) -> plates.Plate:
+    """What would happen if everybody went home as soon as the answer on a floor is sure enough."""
+    strictest = max(found.exits)
+    words = {"sure": percent(strictest.threshold, digits=0), "mean": number(strictest.mean_floor, digits=1),
+             "floors": visit.trace.config.num_hidden_layers, "other": percent(1 - strictest.agreement),
+             "left": percent(strictest.share_exited), "right": percent(strictest.accuracy),
+             "walked": percent(strictest.accuracy_without)}  # fmt: skip
+    return plates.table(
+        "rules",
+        [percent(rule.threshold, digits=0) for rule in found.exits],
+        [
+            {"label": t("round.rules.floor"), "digits": 1},
+            *({"label": t(f"round.rules.{what}"), "percent": True} for what in ("left", "same", "right")),
+        ],
+        [[rule.mean_floor, rule.share_exited, rule.agreement, rule.accuracy] for rule in found.exits],
+        width="half",
+        title=t("round.rules.title"),
+        alt=t("round.rules.alt", **words),
+        note=t("round.rules.note", **words),
+    )
+
+
+def at_floor(visit: Visit, found: EarlyExit) -> dict[str, str]:
+    """The words of the measurement for the followed floor."""
     return {
         "share": percent(float(found.agreement[visit.layer])),
         "low": percent(float(found.low[visit.layer])),
         "high": percent(float(found.high[visit.layer])),
+        "correct": percent(float(found.correct[visit.layer])),
+        "best": percent(float(found.correct[-1])),
         "tokens": f"{found.tokens:,}",
         "documents": f"{found.documents:,}",
     }
