@@ -222,6 +222,7 @@ else:
         documents=f"{study.documents:,}",
         tokens=f"{study.tokens:,}",
         specialists=f"{special.found:,}",
+        strong=f"{special.strong:,}",
         interns=f"{special.interns:,}",
         chance=f"{special.by_chance:,.0f}",
     )  # fmt: skip

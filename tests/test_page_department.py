@@ -241,6 +241,7 @@ def test_what_a_change_did(look, change):
     assert table["cells"][1] == [one.same, one.k, one.woken, one.moved, one.top, one.word, one.probability]
     assert len(done) == len(table["cells"]) - 1 == (2 if change in department.OF_A_ROOM else 1)
     said = dict(department.found(visit, d, change, done))
+    assert said[f"what.{change}"]["callers"] == sum(d.room in row for row in visit.trace.chosen[1].tolist())
     assert said["done.yours"]["moved"] == percent(one.moved) and said["done.yours"]["same"] == one.same
     now = department.now(visit, d, done[0].trace)
     assert lit(now) == sorted(alone.chosen[1, 6].tolist())
@@ -348,7 +349,7 @@ def taste(name, calls, share, bound, expected=0.1):
 
 def study(subjects, speciality, calls=100, tokens=()):
     record = SimpleNamespace(calls=calls, door_calls=7, tokens=tokens, subjects=subjects, speciality=speciality)
-    special = SimpleNamespace(found=1234, interns=14848, by_chance=148.4)
+    special = SimpleNamespace(found=1234, strong=321, interns=14848, by_chance=148.4)
     return SimpleNamespace(intern=lambda layer, room: record, specialists=special, documents=900, tokens=54321)
 
 

@@ -429,6 +429,7 @@ def cases(visit: Visit, d: Desk, change: str, k: int) -> list[Case]:
 def found(visit: Visit, d: Desk, change: str, done: Sequence[Case]) -> list[tuple[str, dict[str, object]]]:
     """What to say about it: words of `department.<...>` and the values in them."""
     c, first, new = visit.trace.config, outcome(visit, done[0].trace), desk(visit, d.room, done[0].trace)
+    callers = int((visit.trace.chosen[visit.department] == d.room).any(-1).sum())
     position = t(f"department.position.{'called' if d.room in d.called else 'not_called'}", token=visit.name())
 
     def result(one: Outcome) -> dict[str, object]:
@@ -444,7 +445,17 @@ def found(visit: Visit, d: Desk, change: str, done: Sequence[Case]) -> list[tupl
         }
 
     said: list[tuple[str, dict[str, object]]] = [
-        (f"what.{change}", {"room": d.room, "floor": visit.floor, "k": first.k, "departments": c.num_moe_layers}),
+        (
+            f"what.{change}",
+            {
+                "room": d.room,
+                "floor": visit.floor,
+                "k": first.k,
+                "departments": c.num_moe_layers,
+                "callers": callers,
+                "patients": len(visit.pieces),
+            },
+        ),  # fmt: skip
         ("done.yours", result(first)),
     ]
     if len(done) > 1:
