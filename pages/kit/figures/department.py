@@ -692,7 +692,8 @@ def liking(record: InternRecord) -> tuple[str, dict[str, object]]:
     taste = nearest(record)
     if taste is None:
         return "nobody", {"door": f"{record.door_calls:,}"}
-    return "found" if record.speciality else "none", {
+    mild = "mild" if taste.share > taste.shuffled_high else "none"
+    return "found" if record.speciality else mild, {
         "subject": subject(taste.name),
         "share": percent(taste.share),
         "low": percent(taste.low),
