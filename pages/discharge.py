@@ -10,7 +10,7 @@ from functools import partial  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from pages.kit import ask, chapter, plates, shell, state  # noqa: E402
-from pages.kit.chapter import number, percent, tex_text  # noqa: E402
+from pages.kit.chapter import number, tex_text  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.figures import discharge  # noqa: E402
 from pages.kit.figures.discharge import Desk, Written  # noqa: E402
@@ -75,7 +75,7 @@ def paper(desk: Desk, written: Written, running: bool) -> str:
     how = "ended" if written.ended else "still" if ids or running else "empty" if desk.room else "full"
     status = t(f"discharge.paper.{how}", tokens=len(ids) - written.ended, most=desk.room)
     if written.pace:
-        status += " · " + t("discharge.paper.pace", pace=number(written.pace, digits=1))
+        status = t("discharge.paper.pace", status=status, pace=number(written.pace, digits=1))
     return discharge.paper(
         desk, ids, status, older=older if ids and ids[: len(older)] != older else (), running=running
     )
@@ -184,8 +184,8 @@ def how_drawn(desk: Desk, written: Written, settings, forced: dict[int, int]) ->
         },
         number=len(desk.start.ids) + step,
         token=token,
-        own=percent(own),
-        final=percent(float(made.after_top_p[made.id])),
+        own=discharge.fine(own),
+        final=discharge.fine(float(made.after_top_p[made.id])),
         vocabulary=f"{desk.vocabulary:,}",
     )
     sliders, at = discharge.controls()
@@ -305,9 +305,9 @@ opened = told or chapter.predict(
     **once,
     last=visit.name(last),
     likeliest=desk.word(likely[0].id),
-    share=percent(likely[0].probability),
+    share=discharge.fine(likely[0].probability),
     second=desk.word(likely[1].id),
-    other=percent(likely[1].probability),
+    other=discharge.fine(likely[1].probability),
 )
 sheet = st.container(key="sheet")  # filled last, with the whole page standing while it is being written
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import threading
 from pathlib import Path
 
@@ -125,6 +126,16 @@ def test_what_a_visit_keeps_is_small(house):
     assert service.tensor_bytes([[step.memory, step.logits] for step in path]) == one * len(path)
 
 
+def said_share(note: str) -> float:
+    """The first percentage in a sentence."""
+    return float(re.search(r"([\d.]+)%", note).group(1)) / 100
+
+
+@pytest.mark.parametrize("share,text", [(0.823, "82.3%"), (1.0, "100.0%"), (0.0, "0.0%"), (0.0064, "0.64%"), (0.000012, "0.0012%"), (0.05, "5.0%")])
+def test_small_shares_keep_two_digits(share, text):
+    assert discharge.fine(share) == text
+
+
 # -- the draw ----------------------------------------------------------------------------------------------------------
 
 
@@ -165,11 +176,12 @@ def test_the_chain_says_what_the_stages_are(house, lang, monkeypatch):
     assert own["values_list"][:5] == pytest.approx(desk.start.logits.softmax(0)[best[:5]].tolist())
     assert percent(float(desk.start.logits.softmax(0).max())) in own["note"]
     assert tempered["values_list"][:5] == pytest.approx((desk.start.logits / 0.7).softmax(0)[best[:5]].tolist(), abs=1e-6)
-    assert "5" in top_k["note"] and percent(float(result.probabilities[result.id])) in top_p["note"]
+    share = float(result.probabilities[result.id])
+    assert "5" in top_k["note"] and discharge.fine(share) in top_p["note"]
     assert f"**{desk.word(result.id)}**" in top_p["note"]
     assert say(lang, "discharge.stage.taken", token=desk.word(result.id), share="").split("**")[0] not in top_p["note"]
     taken = discharge.chain(desk, result, how, True)[3]["note"]
-    assert say(lang, "discharge.stage.taken", token=desk.word(result.id), share=percent(float(result.probabilities[result.id]))) in taken
+    assert say(lang, "discharge.stage.taken", token=desk.word(result.id), share=discharge.fine(share)) in taken
 
 
 def test_the_taken_token_is_shown_however_unlikely(house):
@@ -239,7 +251,7 @@ def test_how_much_each_patient_was_expected(house):
         alone = house.live.engine.forward(list(ids[:i]))[0][-1].softmax(-1)
         assert float(shares[i]) == pytest.approx(float(alone[ids[i]]), abs=1e-4)
     plate = discharge.everyone(visit)
-    assert percent(float(shares[1:].min()), 2) in plate["note"]
+    assert said_share(plate["note"]) == pytest.approx(float(shares[1:].min()), rel=0.06)
 
 
 def test_guessing_ahead_says_what_happened(house):

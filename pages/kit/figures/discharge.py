@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -167,12 +168,20 @@ def sure(desk: Desk, written: Written) -> plates.Plate:
         domain=[0, 1],
         title=t("discharge.sure.title"),
         alt=t("discharge.sure.alt", count=len(own)),
-        note=t("discharge.sure.note", token=_bold(desk.word(written.ids[least])), share=percent(own[least])),
+        note=t("discharge.sure.note", token=_bold(desk.word(written.ids[least])), share=fine(own[least])),
     )
 
 
 def _steps(desk: Desk, chips: Sequence[Mapping[str, Any]]) -> plates.Axis:
     return plates.axis("step", len(chips), [chip["text"] for chip in chips], offset=len(desk.start.ids))
+
+
+def fine(share: float) -> str:
+    """A share in a sentence, with two digits that are not 0 however small it is."""
+    if not share:
+        return percent(share)
+    zeros = -math.floor(math.log10(share)) - 1  # behind the point: 0.003 has two
+    return percent(share, digits=max(1, zeros))
 
 
 def _bold(text: str) -> str:
@@ -267,7 +276,7 @@ def chain(desk: Desk, result: Draw, settings: SamplingSettings, forced: bool) ->
         "after_p": f"{int((made.after_top_p > 0).sum()):,}",
         "mass": percent(made.mass),
         "token": _bold(desk.word(made.id)),
-        "share": percent(float(made.after_top_p[made.id])),
+        "share": fine(float(made.after_top_p[made.id])),
     }
     verdict = "taken" if forced else "greedy" if greedy else "drawn"
     notes = {
@@ -362,7 +371,7 @@ def everyone(visit: Visit) -> plates.Plate:
         note=t(
             "discharge.expected.note",
             token=_bold(visit.name(least)),
-            share=percent(float(shares[least]), digits=2),
+            share=fine(float(shares[least])),
             before=_bold(visit.name(least - 1)),
             guess=_bold(chapter.bare(common.said(visit, visit.trace.top(least - 1, 1)[0].id))),
         ),
