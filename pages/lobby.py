@@ -6,7 +6,7 @@ require_shell()
 
 import streamlit as st  # noqa: E402
 
-from pages.kit import ask, shell, state  # noqa: E402
+from pages.kit import ask, building, opening, shell, state  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
 
@@ -16,8 +16,13 @@ def house(sentence: str) -> None:
     """The building for this sentence, and what its numbers mean. A choice in the building reruns only this."""
     if st.session_state.pop("lobby.go", False):
         shell.go("department")
-    with st.spinner(t("lobby.opening")):  # seen only where it takes long: by the first visitor
-        from pages.kit import building, chapter  # brings torch in, which takes a second; the page stands by then
+    if picture := opening.picture(sentence):
+        building.mount(picture, follow)
+        with st.spinner(t("lobby.opening")):
+            opening.load()
+        st.rerun()
+    with st.spinner(t("lobby.opening")):  # seen only where it takes long
+        from pages.kit import chapter  # brings torch in, which takes a second
         from pages.kit.figures import lobby
 
         visit = chapter.look("lobby", sentence, usual="top")

@@ -6,16 +6,19 @@ import base64
 import hashlib
 import unicodedata
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
-import torch
 
-from model import Trace, costs
-from model.tokenizer import Piece, Tokenizer
 from pages.kit import shell, words
 from pages.kit.plates import browser_version, loader
+
+if TYPE_CHECKING:  # not at run time: see plates.py
+    import torch
+
+    from model import Trace
+    from model.tokenizer import Piece, Tokenizer
 
 _component = st.components.v2.component(
     "building", html='<div class="hospital"></div>', js=loader("building/building.js", browser_version("building")),
@@ -70,6 +73,8 @@ def data(
     `told`: whether the visitor may know already how many interns the sentence woke. Arrays are base64, little endian.
     Rooms are compact: about 1.3 kB a token for 58 departments with 8 lit rooms.
     """  # fmt: skip
+    from model import costs
+
     c = trace.config
     chosen = trace.chosen.transpose(0, 1).numpy()  # (T, M, k)
     weights = trace.weights.transpose(0, 1).numpy()
@@ -107,14 +112,14 @@ def data(
 
 def _detail(trace: Trace, tokenizer: Tokenizer, token: int, likely: int) -> dict[str, Any]:
     """What only the followed token's scores say."""
-    scores, choice = trace.scores[:, token], trace.choice_scores[:, token]  # (M, E)
-    bias = torch.where(choice.isfinite(), choice - scores, torch.zeros(())).numpy()
+    scores, choice = trace.scores[:, token].numpy(), trace.choice_scores[:, token].numpy()  # (M, E)
+    bias = np.where(np.isfinite(choice), choice - scores, np.float32(0))
     low, high = float(bias.min(initial=0.0)), float(bias.max(initial=0.0))
     candidates = trace.top(token, likely)
     likeliest = [tokenizer.pieces([candidate.id])[0] for candidate in candidates]
     return {
         "token": token,
-        "scores": _base64((scores.clamp(0, 1).numpy() * 65535).round(), np.uint16),
+        "scores": _base64((scores.clip(0, 1) * 65535).round(), np.uint16),
         "bias": _base64((bias - low) / ((high - low) or 1.0) * 65535, np.uint16),
         "bias_range": [low, high],
         "weights": _rounded(trace.weights[:, token]),

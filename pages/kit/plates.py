@@ -10,21 +10,25 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
-import torch
 
-from model.config import ModelConfig
 from pages.kit import state, words
+
+if TYPE_CHECKING:  # not at run time: torch takes a second, and the first page must stand before it is there
+    import torch
+
+    from model import ModelConfig
+
+    Values = torch.Tensor | np.ndarray | Sequence[float]
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 LIT, CLOSED = 1, 2  # bits of a mask
 
 Plate = dict[str, Any]
 Axis = dict[str, Any]
-Values = torch.Tensor | np.ndarray | Sequence[float]
 
 
 def browser_version(*folders: str) -> str:
@@ -304,13 +308,11 @@ def stepper(axis: Axis, *, title: str, low: int = 0, **more: Any) -> Plate:
 
 
 def _f32(values: Values) -> str:
-    array = values.numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-    return base64.b64encode(np.ascontiguousarray(array, dtype="<f4").tobytes()).decode()
+    return base64.b64encode(np.ascontiguousarray(np.asarray(values), dtype="<f4").tobytes()).decode()
 
 
 def _u8(values: Values) -> str:
-    array = values.numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-    return base64.b64encode(np.ascontiguousarray(array, dtype=np.uint8).tobytes()).decode()
+    return base64.b64encode(np.ascontiguousarray(np.asarray(values), dtype=np.uint8).tobytes()).decode()
 
 
 # -- on the page -------------------------------------------------------------------------------------------------------

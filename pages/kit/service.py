@@ -139,7 +139,16 @@ def _open(path: str | None) -> Hospital:
     hospital = Hospital(model.load(path))
     gc.collect()
     gc.freeze()  # what is loaded now stays: never look through it again
+    _open_already.set()
     return hospital
+
+
+_open_already = threading.Event()
+
+
+def is_open() -> bool:
+    """Whether somebody has opened the hospital already."""
+    return _open_already.is_set()
 
 
 def hospital() -> Hospital:
