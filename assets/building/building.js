@@ -38,7 +38,7 @@ class View {
     this.host.replaceChildren(
       el("section", { class: "queue" },
         el("div", { class: "queue-head" },
-          (this.queueTitle = el("h3", { id: "patients" })), (this.queueHint = el("span", { class: "soft" }))),
+          (this.queueTitle = el("h2", { id: "patients" })), (this.queueHint = el("span", { class: "soft" }))),
         (this.chips = el("div", { class: "chips", role: "radiogroup", "aria-labelledby": "patients" }))),
       el("div", { class: "ground" },
         el("section", { class: "house" },
