@@ -60,15 +60,15 @@ def draw(logits: Tensor, settings: SamplingSettings, generator: torch.Generator 
         certain[likeliest] = 1.0
         return Draw(logits, logits.softmax(-1), certain.bool(), certain, likeliest)
     tempered = (logits / settings.temperature).softmax(-1)
-    order = tempered.argsort(descending=True, stable=True)
-    ranked = tempered[order]
-    if settings.top_k is not None:
-        ranked = torch.where(torch.arange(len(ranked)) < settings.top_k, ranked, 0.0)
+    probabilities = tempered
+    if settings.top_k is not None or settings.top_p < 1:
+        order = tempered.argsort(descending=True, stable=True)[: settings.top_k]
+        ranked = tempered[order]
         ranked = ranked / ranked.sum()
-    if settings.top_p < 1:
-        ahead = ranked.cumsum(0) - ranked  # probability of all likelier ones
-        ranked = torch.where(ahead < settings.top_p, ranked, 0.0)
-    probabilities = torch.zeros_like(tempered).scatter_(0, order, ranked / ranked.sum())
+        if settings.top_p < 1:
+            ahead = ranked.cumsum(0) - ranked  # probability of all likelier ones
+            ranked = torch.where(ahead < settings.top_p, ranked, 0.0)
+        probabilities = torch.zeros_like(tempered).scatter_(0, order, ranked / ranked.sum())
     chosen = int(torch.multinomial(probabilities, 1, generator=generator))
     return Draw(logits, tempered, probabilities > 0, probabilities, chosen)
 

@@ -48,7 +48,7 @@ def writing(desk: Desk) -> None:
     buttons(desk, written, unfinished)
     if written.draws:
         look(desk, written)
-    how_drawn(desk, written, settings, forced)
+    how_drawn(desk, written, unfinished, settings, forced)
     if unfinished:
         later.append(("sheet", partial(write_on, desk, len(written.draws), place, wanted)))
 
@@ -89,7 +89,7 @@ def buttons(desk: Desk, written: Written, unfinished: bool) -> None:
         state.put("written", len(standing(desk).draws))
 
     def clear() -> None:
-        remember(desk)
+        remember(desk, written, unfinished)
         for what in ("written", "branch", "step"):
             state.put(what, None)
 
@@ -125,9 +125,10 @@ def standing(desk: Desk) -> Written:
     return discharge.so_far(desk, kept(PATH, desk, ()), discharge.how(), discharge.taken(), wanted)
 
 
-def remember(desk: Desk) -> int:
-    """What stands there now is what will have been before; how many tokens it has."""
-    ids = standing(desk).ids
+def remember(desk: Desk, drawn: Written, unfinished: bool) -> int:
+    """What stands there now is what will have been before; how many tokens it has. More than was drawn, where it was
+    still being written."""
+    ids = (standing(desk) if unfinished else drawn).ids
     if ids:
         keep(OLDER, desk, ids)
     return len(ids)
@@ -166,7 +167,7 @@ def look(desk: Desk, written: Written) -> None:
         st.caption(t(f"discharge.follow.{how}", tokens=way.tokens, written=first + len(written.ids) - 1, at=way.token))
 
 
-def how_drawn(desk: Desk, written: Written, settings, forced: dict[int, int]) -> None:
+def how_drawn(desk: Desk, written: Written, unfinished: bool, settings, forced: dict[int, int]) -> None:
     """The stages of one draw, and what can be set about them."""
     step, result = written.drawn(state.get("step"))
     made = discharge.stages(result, settings)
@@ -192,7 +193,7 @@ def how_drawn(desk: Desk, written: Written, settings, forced: dict[int, int]) ->
 
     def change(values: dict[str, int | None]) -> None:
         """As much of the text stays as the kept scores give without another step of the model."""
-        state.put("written", remember(desk))
+        state.put("written", remember(desk, written, unfinished))
         for name, value in values.items():
             state.put(name, value)
         state.put("written", len(standing(desk).draws))
@@ -207,7 +208,7 @@ def how_drawn(desk: Desk, written: Written, settings, forced: dict[int, int]) ->
     def take(values: dict[str, int]) -> None:
         if values.get("candidate", made.id) == made.id:
             return
-        remember(desk)
+        remember(desk, written, unfinished)
         before = {at: id for at, id in discharge.taken().items() if at < step}
         state.put("branch", discharge.as_branch({**before, step: values["candidate"]}))
         state.put("written", desk.room)
