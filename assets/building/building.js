@@ -9,6 +9,7 @@ const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).se
 const { el, bytes, wide, clamp, fill } = base;
 
 const FLOORS_A_SECOND = 7, FLOORS_A_SECOND_STEADY = 2;
+const A_GLANCE = 110; // ms
 const ABOVE = 0.14; // how bright the floors are that the patients have not reached
 const STEADY = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -347,11 +348,8 @@ class View {
   showFloor() {
     const { shape, detail, tokens } = this.data, floor = this.floor, m = this.layerOf(floor), desk = m < 0;
     const rooms = this.roomsOn(floor), known = detail.token === this.token;
-    this.up.disabled = floor >= shape.floors;
-    this.down.disabled = floor <= 1;
-    this.slide.value = floor;
-    this.slide.style.setProperty("--at", `${(100 * (floor - 1)) / Math.max(1, shape.floors - 1)}%`);
-    this.place.textContent = this.say("floor", { floor });
+    this.showPlace();
+    this.shown = floor;
     this.slide.setAttribute("aria-valuetext", this.spokenFloor(rooms));
     this.panelTitle.textContent = this.say("floor_is", { floor: this.say("floor", { floor }), what: this.say(desk ? "desk" : "department") });
     this.glassTitle.textContent = this.say("glass", { floor: this.say("floor", { floor }) });
@@ -384,6 +382,15 @@ class View {
       box.title = words.textContent = state;
       score.textContent = this.all ? this.count(this.opened[m * shape.corridors + g]) : known ? this.fixed(detail.corridors[m][g], 2) : "…";
     });
+  }
+
+  showPlace() {
+    const top = this.data.shape.floors;
+    this.up.disabled = this.floor >= top;
+    this.down.disabled = this.floor <= 1;
+    this.slide.value = this.floor;
+    this.slide.style.setProperty("--at", `${(100 * (this.floor - 1)) / Math.max(1, top - 1)}%`);
+    this.place.textContent = this.say("floor", { floor: this.floor });
   }
 
   spokenFloor(rooms) {
@@ -489,15 +496,20 @@ class View {
     this.frame = requestAnimationFrame(frame);
   }
 
+  // Numbers that change faster than they can be read are left out on the way.
   moveTo(floor) {
     if (floor === this.floor) return;
     this.floor = floor;
+    const now = performance.now();
+    if (now - (this.told ?? 0) < A_GLANCE) return this.showPlace();
+    this.told = now;
     this.showFloor();
   }
 
   pause() {
     if (this.walk == null) return;
     this.stop();
+    this.showFloor();
     this.number += 1;
     this.tell();
     this.draw();
@@ -550,7 +562,7 @@ class View {
     }
     this.drawLights(this.lights.getContext("2d"), this.g);
     this.drawPeople(this.people.getContext("2d"), this.g);
-    if (this.glassOf !== this.floor) this.drawGlass(this.strip.getContext("2d"), this.g);
+    if (this.glassOf !== this.shown) this.drawGlass(this.strip.getContext("2d"), this.g);
     this.drawTip(this.g);
   }
 
@@ -689,7 +701,7 @@ class View {
 
   // The chosen floor, enlarged: every room's score as a height, or how many patients meet there.
   drawGlass(c, g) {
-    const { rooms, corridors } = this.data.shape, floor = this.floor, m = this.layerOf(floor);
+    const { rooms, corridors } = this.data.shape, floor = this.shown, m = this.layerOf(floor);
     const top = g.px(18), bottom = c.canvas.height - g.px(20), known = this.detail.token === this.token;
     this.glassOf = known || this.all ? floor : null;
     c.clearRect(0, 0, g.width, c.canvas.height);
