@@ -1,4 +1,4 @@
-"""`python -m model COMMAND`: trace, generate, train, evaluate, export, verify, bench. `--help` explains each.
+"""`python -m model COMMAND`: trace, generate, train, evaluate, study, export, verify, bench. `--help` explains each.
 
 With `--json` one JSON object on standard output and nothing else. Exit code 0; 1 when something that was asked for did
 not hold (`verify`); 2 when what was given cannot be used, with one sentence on standard error.
@@ -63,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
                      help="fit a 5-gram model on the rows that these runs saw, and set it beside")  # fmt: skip
     sub.add_argument("--full-precision", type=Path, metavar="RUN", help="the run that the checkpoint was made from")
     sub.add_argument("--card", type=Path, metavar="FILE", help="write the model card there")
+
+    sub = command("study", "Record what interns like, when the answer is settled, and what shorter codes cost.")
+    sub.add_argument("--documents", type=_positive, help="held-out texts per subject and language, for the interns")
+    sub.add_argument("--exit-documents", type=_positive, help="the same, for the answer after every floor")
+    sub.add_argument("--rank-documents", type=_positive, help="the same, for shorter codes")
+    sub.add_argument("--shuffles", type=_positive, help="of the documents' subjects, for what chance alone gives")
+    sub.add_argument("--seed", type=_natural, default=0)
 
     sub = command("export", "Write the published layout, which transformers loads.")
     sub.add_argument("folder", type=Path)
@@ -208,6 +215,16 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return result, card
 
 
+def _study(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from model.study import StudySettings, record, summary
+
+    given = {"intern_documents": args.documents, "exit_documents": args.exit_documents,
+             "rank_documents": args.rank_documents, "shuffles": args.shuffles, "seed": args.seed}  # fmt: skip
+    study = record(args.checkpoint, StudySettings(**{name: x for name, x in given.items() if x is not None}))
+    result = summary(study)
+    return result, json.dumps(result, indent=2, ensure_ascii=False)
+
+
 def _export(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from model import checkpoint
     from model.live import SHIPPED
@@ -240,8 +257,8 @@ def _bench(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return result, "\n".join(f"{name:>28}  {value}" for name, value in result.items())
 
 
-_COMMANDS = {"trace": _trace, "generate": _generate, "train": _train, "evaluate": _evaluate, "export": _export,
-             "verify": _verify, "bench": _bench}  # fmt: skip
+_COMMANDS = {"trace": _trace, "generate": _generate, "train": _train, "evaluate": _evaluate, "study": _study,
+             "export": _export, "verify": _verify, "bench": _bench}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -30,6 +30,7 @@ BLOCK = 128  # rows and columns that share one scale (V3 section 3.3.2)
 FP8_MAX = 448.0  # largest float8_e4m3fn
 WEIGHTS = "model.safetensors"
 SUM = "model.safetensors.sha256"
+STUDY = "study.safetensors"  # measurements beside the weights (`study.py`), no weights
 
 
 class CheckpointError(UserError):
@@ -207,7 +208,7 @@ def _weight_files(folder: Path) -> list[Path]:
         if any(path.parent != folder for path in files):
             raise CheckpointError(f"{index.name} points outside its folder.", "checkpoint_damaged")
     else:
-        files = sorted(folder.glob("*.safetensors"))
+        files = sorted(path for path in folder.glob("*.safetensors") if path.name != STUDY)
     missing = [path.name for path in files if not path.is_file()]
     if missing or not files:
         what = missing[0] if missing else "a .safetensors file"
