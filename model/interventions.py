@@ -62,10 +62,11 @@ class Interventions:
         """The first layer that computes anything else because of this; num_hidden_layers (or stop_after) if none."""
         if self.latent_rank is not None:
             return 0
+        reached = [layer for layer, _ in self.dismiss | self.force | self.silence_heads]
+        reached += [*self.silence_shared, *self.silence_routed]
         if self.num_experts_per_tok is not None or self.gate != "noaux_tc":
-            return c.first_k_dense_replace
-        named = [layer for layer, _ in self.dismiss | self.force | self.silence_heads]
-        return min([*named, *self.silence_shared, *self.silence_routed, self.stop_after or c.num_hidden_layers])
+            reached.append(c.first_k_dense_replace)
+        return min([*reached, self.stop_after or c.num_hidden_layers])
 
     def check(self, c: ModelConfig) -> None:
         """InterventionError, if something is named that `c` does not have."""

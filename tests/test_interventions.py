@@ -255,7 +255,9 @@ def test_what_is_not_refused_keeps_its_promise(dismiss: set[int], force: set[int
     {"dismiss": frozenset({(2, 3)})}, {"force": frozenset({(3, 3)})}, {"silence_shared": frozenset({1})},
     {"silence_routed": frozenset({3})}, {"num_experts_per_tok": 1}, {"num_experts_per_tok": 7}, {"gate": "softmax"},
     {"gate": "mask_with_zero"}, {"latent_rank": 3}, {"silence_heads": frozenset({(0, 1)})}, {"stop_after": 2},
-    {"dismiss": frozenset({(3, 3)}), "num_experts_per_tok": 2},
+    {"dismiss": frozenset({(3, 3)}), "num_experts_per_tok": 2}, {"silence_heads": frozenset({(0, 1)}), "gate": "softmax"},
+    {"silence_heads": frozenset({(0, 1)}), "num_experts_per_tok": 2}, {"stop_after": 1, "gate": "mask_with_zero"},
+    {"stop_after": 2, "silence_heads": frozenset({(3, 1)})},
 ], ids=str)  # fmt: skip
 def test_what_lies_below_a_change_may_be_taken_from_an_untouched_trace(change: dict[str, Any]) -> None:
     base, do = ENGINE.trace(IDS), Interventions(**change)
