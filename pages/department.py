@@ -208,7 +208,7 @@ else:
     taste = department.nearest(record)
     chapter.explain(
         "department.taste",
-        code=[source("model/study.py", "bound_of_chance"), source("model/study.py", "specialities")],
+        code=[source("model/study.py", "bound_of_chance"), source("model/study.py", "wilson")],
         tex={
             "calls": record.calls - record.door_calls,
             **({"hits": 0, "share": 0, "low": 0, "high": 0, "expected": 0, "bound": 0} if taste is None else {
@@ -222,10 +222,9 @@ else:
         documents=f"{study.documents:,}",
         tokens=f"{study.tokens:,}",
         specialists=f"{special.found:,}",
+        strong=f"{special.strong:,}",
         interns=f"{special.interns:,}",
-        chance=number(special.by_chance, digits=1),
-        tastes=f"{special.tastes:,}",
-        tastes_chance=number(special.tastes_by_chance, digits=0),
+        chance=f"{special.by_chance:,.0f}",
     )  # fmt: skip
     words, values = department.liking(record)
     chapter.say(f"department.liking.{words}", **values)

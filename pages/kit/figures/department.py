@@ -692,8 +692,7 @@ def liking(record: InternRecord) -> tuple[str, dict[str, object]]:
     taste = nearest(record)
     if taste is None:
         return "nobody", {"door": f"{record.door_calls:,}"}
-    mild = "mild" if taste.share > taste.shuffled_high else "none"
-    return "found" if record.speciality else mild, {
+    return "found" if record.speciality else "none", {
         "subject": subject(taste.name),
         "share": percent(taste.share),
         "low": percent(taste.low),
