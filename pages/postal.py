@@ -4,7 +4,7 @@ from pages.kit.shell import require_shell
 
 require_shell()
 
-from pages.kit import chapter, plates, state  # noqa: E402
+from pages.kit import chapter, plates, service, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.figures import common, postal  # noqa: E402
@@ -126,7 +126,7 @@ if guessed:
 # -- touch it: a shorter code
 
 now = postal.cut(visit, state.get("rank"))
-study = postal.study()
+study = service.study()
 chapter.explain(
     "postal.shorten",
     code=[

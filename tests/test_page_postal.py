@@ -31,7 +31,7 @@ def page(monkeypatch, clinic_folder):
 
     def open_page(lang="en", folder=clinic_folder, study=None, **query):
         monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(folder))
-        monkeypatch.setattr(postal, "study", lambda: study)
+        monkeypatch.setattr(service, "study", lambda: study)
         at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
         at.query_params["lang"] = lang
         for name, value in {"s": SENTENCE[lang], **query}.items():
@@ -309,7 +309,7 @@ def test_recorded_loss_is_shown_beside(page):
 
 def test_a_checkpoint_without_a_study_has_none(monkeypatch, clinic_folder):
     monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(clinic_folder))
-    assert postal.study() is None
+    assert service.study() is None
 
 
 # -- small things ------------------------------------------------------------------------------------------------------

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -13,11 +12,13 @@ from model.config import ModelConfig
 from model.costs import CachePlans
 from model.deepseek_v3 import DecoderLayer, DeepseekV3
 from model.lookup import Lookup, Picks
-from model.study import LatentRank, Study, StudyError, load_study
 from pages.kit import plates
 from pages.kit.chapter import Visit, number, percent
 from pages.kit.figures import common
 from pages.kit.words import t
+
+if TYPE_CHECKING:
+    from model.study import LatentRank
 
 CONTENT, PLACE, WHOLE = "attention", "ink", "soft"  # colours: the code, the rotary key, what is kept nowhere
 
@@ -473,14 +474,6 @@ def answers(visit: Visit, now: Cut) -> plates.Plate:
         alt=t("postal.answers.alt", same=now.same, all=len(moved)),
         note=t("postal.answers.note", same=now.same, all=len(moved)),
     )
-
-
-def study() -> Study | None:
-    """What was recorded about this checkpoint; None where nothing was, or not about this one."""
-    try:
-        return load_study(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None)
-    except StudyError:
-        return None
 
 
 def held_out(visit: Visit, now: Cut, study: LatentRank) -> plates.Plate:
