@@ -144,7 +144,7 @@ def grids(
     panels: Axis,
     rows: Axis,
     columns: Axis,
-    values: torch.Tensor,
+    values: Values,
     *,
     title: str,
     alt: str,
@@ -157,18 +157,19 @@ def grids(
 
     More rows or columns than `cells` are not told apart at this size: a cell is then the largest value of per x per."""
     per = -(-max(rows["count"], columns["count"]) // cells)
+    made = np.asarray(values)
     if per > 1:
-        pad = (0, -columns["count"] % per, 0, -rows["count"] % per)
-        values = torch.nn.functional.pad(values, pad).unflatten(2, (-1, per)).unflatten(1, (-1, per)).amax((2, 4))
+        padded = np.pad(made, ((0, 0), (0, -rows["count"] % per), (0, -columns["count"] % per)))
+        made = padded.reshape(len(padded), padded.shape[1] // per, per, padded.shape[2] // per, per).max((2, 4))
     if lower:
-        values = values[:, *torch.tril_indices(*values.shape[1:])]
+        made = made[:, *np.tril_indices(made.shape[1], m=made.shape[2])]
     return {
         "id": id,
         "kind": "grids",
         "axes": [panels, rows, columns],
         "title": title,
         "alt": alt,
-        "values": _f32(values),
+        "values": _f32(made),
         "per": per,
         "lower": lower,
         **more,
