@@ -52,20 +52,28 @@ plates.mount(
     picked,
 )
 
-share = costs.floor_shares(trace.config)
+c = trace.config
+share = costs.floor_shares(c)
 chapter.explain(
     "triage.everybody",
     code=[source(MODEL, "MoE.forward"), source("model/costs.py", "floor_shares")],
-    tex={"dense": share.dense_used, "used": share.moe_used, "all": share.moe_all},
+    tex={
+        "dense": share.dense_used,
+        "used": share.moe_used,
+        "all": share.moe_all,
+        "share": share.moe_used / share.moe_all,
+    },
     dense=percent(1.0, 0),
     share=percent(share.moe_used / share.moe_all),
-    floor=trace.config.first_k_dense_replace + 1,
+    floor=c.first_k_dense_replace + 1,
+    called=c.num_experts_per_tok,
+    rooms=c.n_routed_experts,
 )
-plates.mount("triage.everybody", [triage.used(trace.config)], picked)
+plates.mount("triage.everybody", [triage.used(c)], picked)
 
-deaf = frozenset((visit.layer, head) for head in range(trace.config.num_attention_heads))
+deaf = frozenset((visit.layer, head) for head in range(c.num_attention_heads))
 changed = visit.changed(Interventions(silence_heads=deaf))
-moved = triage.change(visit, changed)
+moved = common.answers(visit, changed)
 chapter.explain(
     "triage.touch",
     code=[source(ENGINE, "Engine._attend")],

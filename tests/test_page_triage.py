@@ -16,7 +16,7 @@ import model
 from model import Interventions
 from model.deepseek_v3 import DeepseekV3
 from pages.kit import chapter, service, state, words
-from pages.kit.figures import triage
+from pages.kit.figures import common, triage
 
 ROOT = Path(__file__).resolve().parents[1]
 APP, PAGE = str(ROOT / "app.py"), "pages/triage.py"
@@ -157,7 +157,7 @@ def test_the_closed_records_room(look):
     deaf = Interventions(silence_heads=frozenset((visit.layer, head) for head in heads))
     changed = visit.changed(deaf)
     assert float(changed.attention_output[visit.layer].abs().max()) == 0
-    moved = triage.change(visit, changed)
+    moved = common.answers(visit, changed)
     old, new = trace.probabilities(visit.token), changed.probabilities(visit.token)
     assert (moved.was, moved.now) == pytest.approx((float(old.max()), float(new.max())), abs=1e-6)
     gaps = np.frombuffer(base64.b64decode(triage.drift(visit, changed)["series"][0]["values"]), "<f4")
@@ -225,8 +225,8 @@ def test_maths_holds_the_followed_tokens_numbers(app, hospital_folder):
     at = app(depth="maths", token="6", floor="2")
     trace, put = model.load(hospital_folder).trace(SENTENCE), chapter.tex_number
     text = " ".join(one.value for one in at.latex)
-    for name, vector in (("mathbf{h}_\\ell", trace.hidden[1, 6]), ("operatorname{Attention}", trace.attention_output[1, 6]),
-                         ("operatorname{FFN}", trace.ffn_output[1, 6]), ("mathbf{h}_{\\ell+1}", trace.hidden[2, 6])):  # fmt: skip
+    for name, vector in (("mathbf{h}_{\\ell-1}", trace.hidden[1, 6]), ("operatorname{Attention}", trace.attention_output[1, 6]),
+                         ("operatorname{FFN}", trace.ffn_output[1, 6]), ("mathbf{h}_\\ell", trace.hidden[2, 6])):  # fmt: skip
         assert f"\\lVert\\{name}\\rVert = {put(length(vector))}" in text
 
 

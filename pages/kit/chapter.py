@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
 from typing import Any, Literal
 
 import streamlit as st
@@ -90,7 +90,7 @@ def begin(page: str, floors: Floors = None) -> Visit:
     st.html(f'<p class="lead">{t(f"{page}.lead")}</p>')
     visit = look(page, ask.sentence(), floors)
     first, last = _range(visit.trace, floors)
-    choosers = [plates.tokens(visit.chips, title=t("chapter.patients"))]
+    choosers = [plates.tokens(visit.chips, title=t("chapter.patients"), level=2)]
     if floors:
         axis = plates.axis("floor", last, offset=1)
         choosers.append(plates.stepper(axis, title=t("chapter.floor"), low=first - 1))
@@ -172,6 +172,11 @@ def explain(
 def say(key: str, **values: object) -> None:
     """A paragraph of words, the same at every depth."""
     st.markdown(t(key, **{name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}))
+
+
+def sentences(*said: str) -> str:
+    """Sentences of a note, one after the other: Chinese ones stand without a space between them."""
+    return reduce(lambda first, second: t("chapter.sentences", first=first, second=second), said)
 
 
 def equations(page: str, section: str, values: Mapping[str, str | float]) -> list[str]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
 from model import Trace
 from pages.kit import building, plates
 from pages.kit.chapter import Visit
@@ -34,4 +39,42 @@ def next_tokens(visit: Visit, trace: Trace, base: Trace | None = None, n: int = 
             "note": t("building.next_hint", floors=trace.config.num_hidden_layers, token=visit.name()),
             **more,
         },
+    )
+
+
+class Answers(NamedTuple):
+    """The likeliest token after the followed one, before and after a change, each with its probability at its time."""
+
+    before: str
+    was: float
+    after: str
+    now: float
+    same: bool  # two tokens can look the same on screen
+
+
+def answers(visit: Visit, changed: Trace) -> Answers:
+    """The changed pass beside the untouched one."""
+    old, new = visit.trace.top(visit.token, 1)[0], changed.top(visit.token, 1)[0]
+    return Answers(said(visit, old.id), old.probability, said(visit, new.id), new.probability, old.id == new.id)
+
+
+def gaps(visit: Visit, changed: Trace) -> Tensor:
+    """(L,): how far the followed token's state is from the untouched walk after each floor, relative to its length."""
+    old, new = visit.trace.hidden[1:, visit.token], changed.hidden[1:, visit.token]
+    return (new - old).norm(dim=-1) / old.norm(dim=-1)
+
+
+def drift(
+    visit: Visit, several: Sequence[tuple[str, Tensor]], *, role: str = "patient", **more: object
+) -> plates.Plate:
+    """`gaps` of one change with its name, in the colour of `role`, or of several, the chosen one first."""
+    roles = (role, *["soft"] * (len(several) - 1))
+    return plates.lines(
+        "drift",
+        plates.floors(visit.trace.config),
+        [plates.series(name, gap, role) for (name, gap), role in zip(several, roles, strict=True)],
+        percent=True,
+        from_zero=True,
+        title=t("chapter.drift"),
+        **more,
     )

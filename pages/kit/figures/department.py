@@ -12,7 +12,7 @@ from torch import Tensor
 from model import Interventions, Trace
 from model.deepseek_v3 import choose
 from pages.kit import plates, state
-from pages.kit.chapter import Visit, number, percent
+from pages.kit.chapter import Visit, number, percent, sentences
 from pages.kit.figures import common
 from pages.kit.words import t
 
@@ -261,7 +261,7 @@ def rooms(visit: Visit, d: Desk) -> plates.Plate:
     if shut is not None:
         key = "better" if float(d.choice[shut]) > float(d.choice[last]) else "worse"
         behind = t(f"department.rooms.{key}", room=shut, choice=number(float(d.choice[shut])), last=last)
-        plate["note"] = t("department.both_sentences", first=plate["note"], second=behind)
+        plate["note"] = sentences(plate["note"], behind)
     return plate
 
 
@@ -473,9 +473,11 @@ def found(visit: Visit, d: Desk, change: str, done: Sequence[Case]) -> list[tupl
                   "choices": f"{z.choices:,}"}  # fmt: skip
         said.append((f"zeros.{'some' if z.changed else 'none'}", values))
     elif change == "softmax":
+        _, _, by_board = choose(d.board[None], c.n_group, c.topk_group, first.k)
         values = {"mean": number(float(new.scores.mean())), "low": number(float(d.board.min())),
                   "high": number(float(d.board.max())), "patients": len(visit.pieces), "floor": visit.floor,
-                  "before": outcome(visit, visit.trace).woken, "now": first.woken}  # fmt: skip
+                  "before": outcome(visit, visit.trace).woken, "now": first.woken, "token": visit.name(), "k": first.k,
+                  "alone": len(set(by_board[0].tolist()) & set(new.called))}  # fmt: skip
         said.append(("crowd", values))
     elif change == "bias_in_weights" and (most := leak(d, new)):
         said.append(("leak", {"room": most.room, "was": number(most.was), "now": number(most.now),
@@ -500,22 +502,19 @@ class Outcome(NamedTuple):
 def outcome(visit: Visit, changed: Trace) -> Outcome:
     """The changed pass beside the untouched one."""
     trace, m, at, token = visit.trace, visit.department, visit.layer, visit.token
-
-    def apart(new: Tensor, old: Tensor) -> float:
-        return float((new - old).norm() / old.norm())
-
+    added = trace.ffn_output[at, token]
     before, now = set(trace.chosen[m, token].tolist()), set(changed.chosen[m, token].tolist())
-    old, new = trace.top(token, 1)[0], changed.top(token, 1)[0]
+    found = common.answers(visit, changed)
     return Outcome(
         len(before & now),
         len(now),
-        apart(changed.ffn_output[at, token], trace.ffn_output[at, token]),
-        apart(changed.hidden[-1, token], trace.hidden[-1, token]),
+        float((changed.ffn_output[at, token] - added).norm() / added.norm()),
+        float(common.gaps(visit, changed)[-1]),
         int(changed.experts_touched_per_layer()[m]),
-        common.said(visit, new.id),
-        new.probability,
-        common.said(visit, old.id),
-        old.probability,
+        found.after,
+        found.now,
+        found.before,
+        found.was,
     )
 
 
@@ -556,25 +555,15 @@ def now(visit: Visit, d: Desk, changed: Trace) -> plates.Plate:
 
 
 def drift(visit: Visit, done: Sequence[Case]) -> plates.Plate:
-    """How far the followed token is from its untouched walk on every floor, for each case."""
-    old = visit.trace.hidden[1:, visit.token]
-    gaps = [(case.trace.hidden[1:, visit.token] - old).norm(dim=-1) / old.norm(dim=-1) for case in done]
-    roles = ("patient", "soft")
-    return plates.lines(
-        "drift",
-        plates.floors(visit.trace.config),
-        [plates.series(case.name, gap, role) for case, gap, role in zip(done, gaps, roles, strict=False)],
+    """How far the change travels, for each case."""
+    gaps = [common.gaps(visit, case.trace) for case in done]
+    here, top = (percent(float(gaps[0][layer])) for layer in (visit.layer, -1))
+    return common.drift(
+        visit,
+        [(case.name, gap) for case, gap in zip(done, gaps, strict=True)],
         width="half",
-        percent=True,
-        from_zero=True,
-        title=t("department.drift.title"),
-        alt=t("department.drift.alt", top=percent(float(gaps[0][-1]))),
-        note=t(
-            "department.drift.note",
-            token=visit.name(),
-            here=percent(float(gaps[0][visit.layer])),
-            top=percent(float(gaps[0][-1])),
-        ),
+        alt=t("department.drift.alt", top=top),
+        note=t("department.drift.note", token=visit.name(), here=here, top=top),
     )
 
 

@@ -283,7 +283,9 @@ def chain(desk: Desk, result: Draw, settings: SamplingSettings, forced: bool) ->
         "own": t("discharge.stage.own.note", **values),
         "tempered": t(f"discharge.stage.tempered.{'greedy' if greedy else 'note'}", **values),
         "top_k": t("discharge.stage.top_k.note", **values),
-        "top_p": f"{t('discharge.stage.top_p.note', **values)} {t(f'discharge.stage.{verdict}', **values)}",
+        "top_p": chapter.sentences(
+            t("discharge.stage.top_p.note", **values), t(f"discharge.stage.{verdict}", **values)
+        ),
     }
     befores = {"tempered": made.own, "top_k": made.tempered, "top_p": made.after_top_k}
     shares = {"own": made.own, "tempered": made.tempered, "top_k": made.after_top_k, "top_p": made.after_top_p}

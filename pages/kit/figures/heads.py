@@ -9,7 +9,7 @@ from torch import Tensor
 
 from model import Trace
 from pages.kit import plates
-from pages.kit.chapter import Visit, number, percent
+from pages.kit.chapter import Visit, number, percent, sentences
 from pages.kit.figures import common
 from pages.kit.words import t
 
@@ -70,7 +70,7 @@ def patterns(visit: Visit, head: int, hidden: bool) -> plates.Plate:
         note.append(t("heads.patterns.blocks", per=plate["per"]))
     if hidden:
         note.append(t("heads.patterns.hidden", token=visit.name()))
-    return {**plate, "note": " ".join(note)}
+    return {**plate, "note": sentences(*note)}
 
 
 # -- the followed token ------------------------------------------------------------------------------------------------
@@ -256,39 +256,30 @@ def lot(visit: Visit, head: int) -> int | None:
 
 def without(visit: Visit, head: int, changed: Trace, id: str, title: str) -> plates.Plate:
     """The likeliest next tokens with a head switched off, and before."""
-    old, new = visit.trace.top(visit.token, 1)[0], changed.top(visit.token, 1)[0]
-    values = {
-        "token": visit.name(),
-        "head": head,
-        "before": common.said(visit, old.id),
-        "was": percent(old.probability),
-        "after": common.said(visit, new.id),
-        "now": percent(new.probability),
-    }
-    note = t("heads.off.same" if old.id == new.id else "heads.off.other", **values)
+    found = common.answers(visit, changed)
+    note = t(
+        "heads.off.same" if found.same else "heads.off.other",
+        token=visit.name(),
+        before=found.before,
+        was=percent(found.was),
+        after=found.after,
+        now=percent(found.now),
+    )
     return {**common.next_tokens(visit, changed, visit.trace, width="half", title=title, note=note), "id": id}
 
 
 def drift(visit: Visit, several: list[tuple[int, Trace]]) -> plates.Plate:
-    """How far the followed token's state is from the unchanged walk on every floor, relative to its length, for each
-    head that was switched off; the first is the one that was chosen."""
-    old = visit.trace.hidden[1:, visit.token]
-    gaps = [(trace.hidden[1:, visit.token] - old).norm(dim=-1) / old.norm(dim=-1) for _, trace in several]
+    """How far the change travels, for each head that was switched off; the first is the one that was chosen."""
+    gaps = [common.gaps(visit, trace) for _, trace in several]
     names = [t("heads.drift.series", head=head) for head, _ in several]
     told = t("heads.drift.join").join(
         t("heads.drift.one", head=head, first=percent(float(gap[visit.layer])), last=percent(float(gap[-1])))
         for (head, _), gap in zip(several, gaps, strict=True)
     )
-    return plates.lines(
-        "drift",
-        plates.floors(visit.trace.config),
-        [
-            plates.series(name, gap, role)
-            for name, gap, role in zip(names, gaps, ("attention", "soft")[: len(gaps)], strict=True)
-        ],
-        percent=True,
-        from_zero=True,
-        title=t("heads.drift.title"),
+    return common.drift(
+        visit,
+        list(zip(names, gaps, strict=True)),
+        role="attention",
         alt=t("heads.drift.alt", token=visit.name(), told=told),
         note=t("heads.drift.note", token=visit.name(), told=told),
     )

@@ -239,18 +239,20 @@ def blend(visit: Visit, found: Found) -> str:
     )
 
 
+TWO_ROWS = {"role": CONTENT, "cell": 28, "left": 92}  # layout of a grid that has a row for each way
+
+
 def paths(visit: Visit, found: Found) -> list[plates.Plate]:
     """Scores, shares and answer of the chosen head, each by both ways of computing it."""
     head = found.head
     way = plates.axis("part", 2, [t("postal.path.absorbed"), t("postal.path.plain")])
     both = Lookup(*(torch.stack([a[head], b[head]]) for a, b in zip(found.absorbed, found.plain, strict=True)))
-    looks = {"role": CONTENT, "cell": 28, "left": 92}
     scores = plates.grid(
         "scores",
         way,
         earlier(visit),
         both.scores,
-        **looks,
+        **TWO_ROWS,
         title=t("postal.path.scores", head=head),
         alt=t("postal.path.scores_alt", head=head, count=visit.token + 1),
         note=t("postal.path.scores_note", gap=tiny(float(found.gap.scores))),
@@ -271,7 +273,7 @@ def paths(visit: Visit, found: Found) -> list[plates.Plate]:
         way,
         plates.axis("dim", both.answers.shape[1], offset=1),
         both.answers,
-        **looks,
+        **TWO_ROWS,
         title=t("postal.path.answers", head=head),
         alt=t("postal.path.answers_alt", head=head, each=both.answers.shape[1]),
         note=t("postal.path.answers_note", gap=tiny(float(found.gap.answers))),
@@ -402,8 +404,7 @@ class Cut(NamedTuple):
     whole: int
     changed: Trace  # the visit's own trace, where nothing is cut
     same: int  # positions whose likeliest next token stayed the same
-    before: tuple[str, float]  # likeliest next token after the followed one, with its probability
-    after: tuple[str, float]
+    answers: common.Answers  # of the followed one
 
     @property
     def touched(self) -> bool:
@@ -417,15 +418,7 @@ def cut(visit: Visit, rank: int | None) -> Cut:
     rank = min(rank or whole, whole)
     changed = visit.changed(Interventions(latent_rank=rank)) if rank < whole else visit.trace
     same = int((changed.logits.argmax(-1) == visit.trace.logits.argmax(-1)).sum())
-    old, new = visit.trace.top(visit.token, 1)[0], changed.top(visit.token, 1)[0]
-    return Cut(
-        rank,
-        whole,
-        changed,
-        same,
-        (common.said(visit, old.id), old.probability),
-        (common.said(visit, new.id), new.probability),
-    )
+    return Cut(rank, whole, changed, same, common.answers(visit, changed))
 
 
 def happened(visit: Visit, now: Cut) -> str:
@@ -437,10 +430,10 @@ def happened(visit: Visit, now: Cut) -> str:
         rank=now.rank,
         whole=now.whole,
         token=visit.name(),
-        before=now.before[0],
-        was=percent(now.before[1]),
-        after=now.after[0],
-        now=percent(now.after[1]),
+        before=now.answers.before,
+        was=percent(now.answers.was),
+        after=now.answers.after,
+        now=percent(now.answers.now),
         same=now.same,
         all=len(visit.trace.ids),
     )

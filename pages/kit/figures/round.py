@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model import ModelConfig, Trace
 from pages.kit import plates
-from pages.kit.chapter import Visit, number, percent
+from pages.kit.chapter import Visit, number, percent, sentences
 from pages.kit.figures import common
 from pages.kit.words import t
 
@@ -83,9 +83,11 @@ def company(visit: Visit, wanted: int | None) -> Company | None:
 def rooms_shared(visit: Visit, found: Company) -> plates.Plate:
     """The followed token's rooms, shared with each other token, floor by floor."""
     c, shared = visit.trace.config, with_followed(visit)
-    here = int(shared[visit.department, found.other]) if visit.department >= 0 else None
-    shared[:, visit.token] = torch.nan
     words = {"token": visit.name(), "other": visit.name(found.other), "k": c.num_experts_per_tok, "floor": visit.floor}
+    here = []
+    if visit.department >= 0:
+        here = [t("round.rooms.here", **words, shared=int(shared[visit.department, found.other]))]
+    shared[:, visit.token] = torch.nan
     return plates.grid(
         "shared",
         plates.floors(c, departments=True),
@@ -100,8 +102,7 @@ def rooms_shared(visit: Visit, found: Company) -> plates.Plate:
         width="half",
         title=t("round.rooms.title", **words),
         alt=t("round.rooms.alt", **words),
-        note=t("round.rooms.note", **words)
-        + (" " + t("round.rooms.here", **words, shared=here) if here is not None else ""),
+        note=sentences(t("round.rooms.note", **words), *here),
     )
 
 
@@ -544,10 +545,11 @@ def at_floor(visit: Visit, found: EarlyExit) -> dict[str, str]:
 class Stopped(NamedTuple):
     """The walk, stopped after the followed floor."""
 
-    before: str
+    before: str  # as in `common.Answers`
     was: float
     after: str
     now: float
+    same: bool
     experts: int  # that worked for one token
     whole: int  # that work for one token in the whole walk
     gap: float  # largest difference from the same floor's row of the lens, in logits
@@ -555,18 +557,16 @@ class Stopped(NamedTuple):
 
 def stopped(visit: Visit, changed: Trace) -> Stopped:
     """What leaving after the followed floor means for the followed token."""
-    at = visit.token
-    old, new = visit.trace.top(at, 1)[0], changed.top(at, 1)[0]
-    row = visit.house.live.engine.lens(visit.trace, at)[visit.floor]
+    row = visit.house.live.engine.lens(visit.trace, visit.token)[visit.floor]
     return Stopped(
-        common.said(visit, old.id), old.probability, common.said(visit, new.id), new.probability,
-        changed.experts_per_token, visit.trace.experts_per_token, float((changed.logits[at] - row).abs().max()),
+        *common.answers(visit, changed), changed.experts_per_token, visit.trace.experts_per_token,
+        float((changed.logits[visit.token] - row).abs().max()),
     )  # fmt: skip
 
 
 def outcome(visit: Visit, changed: Trace, found: Stopped) -> Sequence[plates.Plate]:
     """What the doctor says, before and after, and what was saved."""
-    same = "same" if found.before == found.after else "other"
+    same = "same" if found.same else "other"
     words = {"floor": visit.floor, "token": visit.name(), "before": found.before, "was": percent(found.was),
              "after": found.after, "now": percent(found.now)}  # fmt: skip
     return [

@@ -105,34 +105,13 @@ def used(c: ModelConfig) -> plates.Plate:
     )
 
 
-class Change(NamedTuple):
-    """The likeliest next token before and after a change, each with its probability at its time."""
-
-    before: str
-    was: float
-    after: str
-    now: float
-
-
-def change(visit: Visit, changed: Trace) -> Change:
-    """What the change did to the likeliest next token."""
-    old, new = visit.trace.top(visit.token, 1)[0], changed.top(visit.token, 1)[0]
-    return Change(common.said(visit, old.id), old.probability, common.said(visit, new.id), new.probability)
-
-
 def drift(visit: Visit, changed: Trace) -> plates.Plate:
-    """How far the followed token's state is from the unchanged walk on every floor, relative to its length."""
-    old, new = visit.trace.hidden[1:, visit.token], changed.hidden[1:, visit.token]
-    gap = (new - old).norm(dim=-1) / old.norm(dim=-1)
-    top = plates.floors(visit.trace.config)
-    return plates.lines(
-        "drift",
-        top,
-        [plates.series(t("triage.drift.series"), gap, "patient")],
+    """How far the change travels."""
+    gap = common.gaps(visit, changed)
+    return common.drift(
+        visit,
+        [(t("triage.drift.series"), gap)],
         width="half",
-        percent=True,
-        from_zero=True,
-        title=t("triage.drift.title"),
         alt=t("triage.drift.alt", gap=number(float(gap[-1]))),
         note=t(
             "triage.drift.note", token=visit.name(), first=number(float(gap[visit.layer])), last=number(float(gap[-1]))
