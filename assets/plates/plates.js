@@ -89,6 +89,14 @@ function index(axis, number) {
   return at >= 0 && at < axis.count ? at : null;
 }
 
+// New children in place of the old; who worked with the keyboard in the old ones goes on in the same place of the new.
+function renew(list, children) {
+  const active = list.getRootNode().activeElement, at = [...list.children].findIndex((child) => child.contains(active));
+  const where = (child) => (child?.matches("button") ? child : child?.querySelector("button"));
+  list.replaceChildren(...children);
+  if (at >= 0) where(list.children[at])?.focus();
+}
+
 // -- one plate --------------------------------------------------------------------------------------------------------
 
 class Plate {
@@ -111,6 +119,7 @@ class Plate {
     this.node.className = `plate ${d.width ?? "full"}`;
     this.node.style.setProperty("--role", `var(--${d.role ?? "soft"})`);
     this.title.textContent = d.title ?? "";
+    if (d.level) this.title.setAttribute("aria-level", d.level);
     this.from.textContent = d.from ?? "";
     this.from.hidden = !d.from;
     // **strong** is the only mark-up that a sentence may have.
@@ -336,7 +345,7 @@ class Bars extends Drawn {
       c.textAlign = "center";
       c.fillStyle = v.colour("soft");
       const every = Math.ceil((axis.label_width ?? 26) / step);
-      for (let i = 0; i < n; i += every) c.fillText(axis.labels[i].slice(0, 8), this.x(i) + step / 2, this.height - 8);
+      for (let i = 0; i < n; i += every) c.fillText(Grid.prototype.fit(axis.labels[i], Math.min((step * every) / 6.5, 8)), this.x(i) + step / 2, this.height - 8);
     }
     for (const [i, colour] of [[chosen, "patient"], [hot, "ink"]]) {
       if (i == null || i >= n) continue;
@@ -380,7 +389,7 @@ class Grid extends Drawn {
   draw() {
     const d = this.d, [rows, cols] = d.axes, wanted = d.cell ?? clamp(Math.round(330 / rows.count), 5, 26);
     this.up = d.from_below ? 1 : -1;
-    const left = d.left ?? 64, foot = cols.labels && cols.count <= 64 ? 44 : 18;
+    const left = d.left ?? 64, foot = cols.labels && cols.count <= 64 ? 50 : 18;
     const c = this.begin(rows.count * wanted + foot + 4);
     if (!c) return;
     const v = this.view, high = wanted, step = (this.width - left - 2) / cols.count;
@@ -431,7 +440,7 @@ class Grid extends Drawn {
       for (let k = 0; k < cols.count; k++) {
         c.save();
         c.translate(left + (k + 0.5) * step, bottom + 4);
-        if (step < 34) { c.rotate(Math.PI / 4); c.textAlign = "left"; }
+        if (step < 34) { c.rotate(-Math.PI / 4); c.textAlign = "right"; } // to the left, where there is room beside the first
         if (step > 9 || k % Math.ceil(10 / step) === 0) c.fillText(this.label(cols, k, step < 34 ? 8 : step / 6.5), 0, 6);
         c.restore();
       }
@@ -552,8 +561,8 @@ class Grids extends Drawn {
     for (let k = 0; k < m; k += everyColumn) {
       c.save();
       c.translate(left + (k + 0.5) * sx, name + side + 10);
-      c.textAlign = named && sx < 40 ? "left" : "center";
-      if (named && sx < 40) c.rotate(Math.PI / 4);
+      c.textAlign = named && sx < 40 ? "right" : "center";
+      if (named && sx < 40) c.rotate(-Math.PI / 4);
       c.fillText(named ? text(cols, k, sx < 40 ? 8 : sx / 6.5) : String(k * this.per + (cols.offset ?? 0)), 0, 0);
       c.restore();
     }
@@ -681,7 +690,10 @@ class Lines extends Drawn {
     }
     c.textAlign = "center";
     const every = Math.max(1, Math.ceil(n / ((right - left) / 46)));
-    for (let i = 0; i < n; i += every) c.fillText(axis.labels?.[i]?.slice(0, 7) ?? String(i + (axis.offset ?? 0)), this.x(i), bottom + 14);
+    for (let i = 0; i < n; i += every) {
+      const text = axis.labels?.[i]?.slice(0, 7) ?? String(i + (axis.offset ?? 0));
+      c.fillText(text, Math.min(this.x(i), this.width - c.measureText(text).width / 2), bottom + 14);
+    }
     for (const [i, colour] of [[this.chosen(axis), "patient"], [this.hot(axis), "ink"]]) {
       if (i == null || i >= n) continue;
       c.strokeStyle = v.colour(colour);
@@ -770,7 +782,7 @@ class Rank extends Plate {
   draw() {
     const d = this.d, values = d.values_list, most = d.domain?.[1] ?? (d.percent ? 1 : Math.max(...values, ...(d.before_list ?? []), ...(d.high_list ?? []), 1e-9)), axis = d.axes?.[0];
     this.list.setAttribute("aria-label", d.alt ?? d.title ?? "");
-    this.list.replaceChildren(...d.labels.map((label, i) => {
+    renew(this.list, d.labels.map((label, i) => {
       const bar = (value, name) => { const b = el("b"); b.style.width = `${clamp(value / most, 0, 1) * 100}%`; return el("i", { class: name, "aria-hidden": "true" }, b); };
       const whisker = (low, high) => { const w = el("u", { "aria-hidden": "true" }); w.style.left = `${clamp(low / most, 0, 1) * 100}%`; w.style.width = `${clamp((high - low) / most, 0, 1) * 100}%`; return w; };
       const share = el("span", { class: "share", text: this.number(values[i]) });
@@ -780,25 +792,18 @@ class Rank extends Plate {
         pair.append(bar(d.before_list[i], "before"));
         share.append(el("small", { text: this.view.say(d.before_words ?? "before", { value: this.number(d.before_list[i]) }) }));
       }
-      const row = el("li", { title: d.hints?.[i] ?? "" }, el("span", { class: "word", dir: "auto", text: label }), pair, share);
+      const picks = axis && this.view.data.picks.includes(axis.name), chosen = axis && this.view.picked?.[axis.name] === axis.indices[i];
+      const word = el(picks ? "button" : "span", { class: "word", dir: "auto", text: label, ...(picks ? { type: "button", "aria-pressed": chosen } : {}) });
+      const row = el("li", { title: d.hints?.[i] ?? "" }, word, pair, share);
       if (d.roles) row.style.setProperty("--role", `var(--${d.roles[i]})`);
       if (axis) {
         const at = { [axis.name]: axis.indices[i] };
         row.classList.toggle("here", this.view.hover[axis.name] === axis.indices[i]);
         row.onpointerenter = () => this.view.point(at);
         row.onpointerleave = () => this.view.point(null);
-        row.classList.toggle("chosen", this.view.picked?.[axis.name] === axis.indices[i]);
-        if (this.view.data.picks.includes(axis.name)) {
-          row.classList.add("picks");
-          row.tabIndex = 0;
-          row.onclick = () => this.view.pick(at);
-          row.onkeydown = (event) => {
-            if (event.key !== "Enter" && event.key !== " ") return;
-            event.preventDefault();
-            this.view.pick(at);
-            this.list.children[i]?.focus();
-          };
-        }
+        row.classList.toggle("chosen", chosen);
+        row.classList.toggle("picks", picks);
+        if (picks) row.onclick = () => this.view.pick(at); // the whole row for a pointer, its word for the keyboard
       }
       return row;
     }));
@@ -828,18 +833,22 @@ class Table extends Plate {
       return el("td", { class: typeof value === "string" ? "word" : "", dir: "auto", text });
     };
     this.rowsShown = d.labels.map((label, r) => {
-      const row = el("tr", {}, el("th", { scope: "row", text: label }), ...d.cells[r].map(cell));
+      const picks = d.axes[0] && this.view.data.picks.includes(d.axes[0].name);
+      const row = el("tr", {}, el("th", { scope: "row" }, picks ? el("button", { type: "button", text: label }) : label), ...d.cells[r].map(cell));
       if (d.axes[0]) {
         const at = { [d.axes[0].name]: d.axes[0].indices[r] };
         row.onpointerenter = () => this.view.point(at);
         row.onpointerleave = () => this.view.point(null);
         row.onclick = () => this.view.pick(at);
+        row.classList.toggle("picks", picks);
       }
       return row;
     });
+    const active = this.table.getRootNode().activeElement, here = [...this.table.querySelectorAll("button")].indexOf(active);
     this.table.replaceChildren(el("caption", { class: "hidden", text: d.alt ?? d.title }),
       el("thead", {}, el("tr", {}, el("td"), ...d.columns.map(({ label }, i) => el("th", { scope: "col", class: typeof d.cells[0]?.[i] === "string" ? "word" : "", text: label })))),
       el("tbody", {}, ...this.rowsShown));
+    if (here >= 0) this.table.querySelectorAll("button")[here]?.focus();
   }
 
   draw() {
@@ -849,6 +858,7 @@ class Table extends Plate {
     if (axis) this.rowsShown.forEach((row, r) => {
       row.classList.toggle("here", this.view.hover[axis.name] === axis.indices[r]);
       row.classList.toggle("chosen", this.view.picked?.[axis.name] === axis.indices[r]);
+      row.querySelector("button")?.setAttribute("aria-pressed", this.view.picked?.[axis.name] === axis.indices[r]);
     });
   }
 
@@ -892,7 +902,7 @@ class Tokens extends Plate {
     super.take(d);
     this.list.setAttribute("aria-label", d.title ?? d.alt);
     const axis = d.axes[0], offset = axis.offset ?? 0;
-    this.list.replaceChildren(...d.tokens.map(({ text, partial, special }, i) => {
+    renew(this.list, d.tokens.map(({ text, partial, special }, i) => {
       const chip = el("button", { type: "button", role: "radio", dir: partial ? "ltr" : "auto", class: "chip", title: this.view.nameOf(d.axes[0], i) });
       chip.classList.toggle("door", special);
       chip.classList.toggle("partial", partial);
