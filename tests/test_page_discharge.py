@@ -123,7 +123,7 @@ def test_what_a_visit_keeps_is_small(house):
     _, path = write(desk, SamplingSettings(2.0, seed=3), 20)
     c = house.config
     one = 4 * (c.cache_numbers_per_token + c.vocab_size)
-    assert service.tensor_bytes([[step.memory, step.logits] for step in path]) == one * len(path)
+    assert service.tensor_bytes(kept for step in path for kept in (step.memory, step.logits)) == one * len(path)
 
 
 def said_share(note: str) -> float:

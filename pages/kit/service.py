@@ -7,19 +7,22 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 import torch
 
 import model
-from model import UserError
+from model import Interventions, Trace, UserError
 from model.generate import Draw, Generation, SamplingSettings, Start, Step, advance, retrace, speculate
 from pages.kit import state
+
+if TYPE_CHECKING:
+    from model.study import Study
 
 PASSES_AT_ONCE = 2
 PATIENCE = 15.0  # seconds that a visitor waits for a turn
@@ -27,25 +30,10 @@ KEPT_TRACES = 256
 KEPT_BYTES = 256 * 2**20
 
 
-def tensor_bytes(thing: Any) -> int:
-    """Bytes of all tensors that an object holds, each counted once."""
-    total, seen, stack = 0, set(), [thing]
-    while stack:
-        item = stack.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, torch.Tensor):
-            total += item.untyped_storage().nbytes() if item.untyped_storage().data_ptr() not in seen else 0
-            seen.add(item.untyped_storage().data_ptr())
-        elif isinstance(item, list | tuple):
-            stack.extend(item)
-        elif isinstance(item, dict):
-            stack.extend(item.values())
-        elif type(item).__name__ == "Trace":
-            names = getattr(item, "__dataclass_fields__", None) or vars(item)
-            stack.extend(getattr(item, name, None) for name in names)
-    return total
+def tensor_bytes(things: Iterable[Any]) -> int:
+    """Bytes that the tensors among them hold; what several share is counted once."""
+    stores = [thing.untyped_storage() for thing in things if isinstance(thing, torch.Tensor)]
+    return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
 
 
 class Hospital:
@@ -57,10 +45,10 @@ class Hospital:
         self.tokenizer = live.tokenizer
         self._turns = threading.BoundedSemaphore(PASSES_AT_ONCE)
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self._kept: OrderedDict[Any, tuple[Trace, int]] = OrderedDict()
         self._running: dict[Any, Future] = {}
 
-    def trace(self, text: str, interventions: Any = None) -> Any:
+    def trace(self, text: str, interventions: Interventions | None = None) -> Trace:
         """What happens to `text` on every floor. UserError says in words what is wrong with it."""
         key = (text, interventions)
         with self._lock:
@@ -82,7 +70,7 @@ class Hospital:
                     del self._running[key]
         return answer.result()
 
-    def _compute(self, text: str, interventions: Any) -> Any:
+    def _compute(self, text: str, interventions: Interventions | None) -> Trace:
         base = self.trace(text) if interventions else None  # most often it is there already
         with self._turn():
             return self.live.trace(text, interventions, base) if base is not None else self.live.trace(text)
@@ -124,8 +112,8 @@ class Hospital:
                 return
             yield so_far
 
-    def _keep(self, key: Any, trace: Any) -> None:
-        size = tensor_bytes(trace)
+    def _keep(self, key: Any, trace: Trace) -> None:
+        size = tensor_bytes(vars(trace).values())
         with self._lock:
             self._kept[key] = (trace, size)
             total = sum(kept for _, kept in self._kept.values())
@@ -153,15 +141,20 @@ def is_open() -> bool:
 
 def hospital() -> Hospital:
     """The shared hospital; UserError if its checkpoint cannot be used."""
-    return _open(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None)
+    return _open(checkpoint())
 
 
-def study() -> Any:
-    """What was recorded about the open checkpoint over held-out texts (`model.study.Study`); None where nothing was."""
+def checkpoint() -> str | None:
+    """The folder that the operator named; None: the shipped one."""
+    return os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None
+
+
+def study() -> Study | None:
+    """What was recorded about the open checkpoint over held-out texts; None where nothing was."""
+    from model.study import load_study  # only some pages need it
+
     try:
-        from model.study import load_study  # only some pages need it
-
-        return load_study(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None)
-    except (ImportError, UserError) as error:
+        return load_study(checkpoint())
+    except UserError as error:
         logging.getLogger(__name__).info("%s", error)
         return None

@@ -6,7 +6,6 @@ import hashlib
 import html
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -469,7 +468,7 @@ def _evaluation(folder: Path) -> dict[str, Any] | None:
 
 def evaluation() -> dict[str, Any] | None:
     """What was measured of the checkpoint that is used; None where that was not."""
-    return _evaluation(Path(os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or SHIPPED))
+    return _evaluation(Path(service.checkpoint() or SHIPPED))
 
 
 def bank(measured: Mapping[str, Any]) -> plates.Plate:
