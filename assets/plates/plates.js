@@ -141,7 +141,7 @@ class Plate {
         swatch.style.color = `var(--${role})`;
         swatch.style.borderTopStyle = DASHES[lines++ % DASHES.length].key;
       }
-      else if (mark !== "before") swatch.style.background = `var(--${role})`;
+      else swatch.style.background = `var(--${role})`;
       return el("li", {}, swatch, text);
     }));
   }
@@ -153,9 +153,9 @@ class Plate {
       : { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value).replace("-", "−");
   }
 
-  csv() {
-    const quote = (cell) => (/[",\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
-    return this.rows().map((row) => row.map((cell) => quote(String(cell))).join(",")).join("\r\n") + "\r\n";
+  csv(between = ",") {
+    const quote = (cell) => (/[",\t\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+    return this.rows().map((row) => row.map((cell) => quote(String(cell))).join(between)).join("\r\n") + "\r\n";
   }
 
   toFile() {
@@ -165,7 +165,7 @@ class Plate {
   }
 
   async toClipboard() {
-    const text = this.csv().replaceAll(",", "\t");
+    const text = this.csv("\t");
     try { await navigator.clipboard.writeText(text); } catch { // no clipboard without https
       const area = el("textarea", { class: "hidden" });
       area.value = text;
@@ -322,7 +322,7 @@ class Bars extends Drawn {
       c.globalAlpha = 1;
       c.fillStyle = v.colour(open ? "ink" : "soft");
       c.textAlign = "center";
-      c.fillText(axis.group_names?.[g] ?? String.fromCharCode(65 + g), x + (step * per) / 2, 8);
+      c.fillText(String.fromCharCode(65 + g), x + (step * per) / 2, 8);
     }
     const hot = this.hot(axis), chosen = this.chosen(axis), wide = Math.max(step * (step > 5 ? 0.78 : 0.9), 1);
     for (let i = 0; i < n; i++) {
@@ -345,7 +345,7 @@ class Bars extends Drawn {
       c.textAlign = "center";
       c.fillStyle = v.colour("soft");
       const every = Math.ceil((axis.label_width ?? 26) / step);
-      for (let i = 0; i < n; i += every) c.fillText(Grid.prototype.fit(axis.labels[i], Math.min((step * every) / 6.5, 8)), this.x(i) + step / 2, this.height - 8);
+      for (let i = 0; i < n; i += every) c.fillText(fit(axis.labels[i], Math.min((step * every) / 6.5, 8)), this.x(i) + step / 2, this.height - 8);
     }
     for (const [i, colour] of [[chosen, "patient"], [hot, "ink"]]) {
       if (i == null || i >= n) continue;
@@ -371,7 +371,7 @@ class Bars extends Drawn {
   }
 
   facts([i]) {
-    const lines = [`${this.d.unit ? `${this.d.unit} ` : ""}${this.number(this.values[i])}`, ...this.states(i)];
+    const lines = [this.number(this.values[i]), ...this.states(i)];
     if (this.before) lines.push(this.view.say("before", { value: this.number(this.before[i]) }));
     return lines;
   }
@@ -382,6 +382,15 @@ class Bars extends Drawn {
       ...Array.from(this.values, (value, i) => [i + (axis.offset ?? 0), axis.labels?.[i] ?? "", value,
         ...(this.before ? [this.before[i]] : []), ...(this.mask ? [this.mask[i] & LIT ? 1 : 0, this.mask[i] & CLOSED ? 1 : 0] : [])])];
   }
+}
+
+// What an index is called, in so many characters, of which a Chinese one takes two.
+function label(axis, i, most) { return fit(axis.labels?.[i] ?? String(i + (axis.offset ?? 0)), most); }
+
+function fit(text, most) {
+  let room = most;
+  const fits = [...text].filter((char) => (room -= char > "\u2e80" ? 2 : 1) >= 0).join("");
+  return fits === text ? text : fits.slice(0, -1) + "…";
 }
 
 // One value for each pair of indices: rows by columns, the stronger the more colour; below 0 in grey.
@@ -411,7 +420,7 @@ class Grid extends Drawn {
       c.fillRect(x, y, step - gapX, high - gapY);
       if (d.written && step > 34) {
         c.textAlign = "center";
-        const text = d.written === "texts" ? this.fit(d.texts[r * cols.count + k], step / 7) : this.number(value);
+        const text = d.written === "texts" ? fit(d.texts[r * cols.count + k], step / 7) : this.number(value);
         const light = mix(v.colour("closed"), v.colour(value < 0 ? "soft" : d.roles?.[r] ?? d.role ?? "intern"), c.globalAlpha);
         c.globalAlpha = 1;
         c.fillStyle = v.colour(clearest(light, v, ["ink", "paper"]));
@@ -432,7 +441,7 @@ class Grid extends Drawn {
       const edge = r === rows.count - 1;
       if (r % everyRow && !edge) continue;
       if (!edge && rows.count - 1 - r < everyRow) continue;
-      c.fillText(this.label(rows, r, left / 6.5), left - 6, this.place(r, 0)[1] + high / 2);
+      c.fillText(label(rows, r, left / 6.5), left - 6, this.place(r, 0)[1] + high / 2);
     }
     c.textAlign = "center";
     const bottom = rows.count * high + 4;
@@ -441,12 +450,12 @@ class Grid extends Drawn {
         c.save();
         c.translate(left + (k + 0.5) * step, bottom + 4);
         if (step < 34) { c.rotate(-Math.PI / 4); c.textAlign = "right"; } // to the left, where there is room beside the first
-        if (step > 9 || k % Math.ceil(10 / step) === 0) c.fillText(this.label(cols, k, step < 34 ? 8 : step / 6.5), 0, 6);
+        if (step > 9 || k % Math.ceil(10 / step) === 0) c.fillText(label(cols, k, step < 34 ? 8 : step / 6.5), 0, 6);
         c.restore();
       }
     } else {
       const every = Math.ceil(cols.count / (this.width / 60));
-      for (let k = 0; k < cols.count; k += every) c.fillText(this.label(cols, k, 9), left + (k + 0.5) * step, bottom + 7);
+      for (let k = 0; k < cols.count; k += every) c.fillText(label(cols, k, 9), left + (k + 0.5) * step, bottom + 7);
     }
     for (const [r, k, colour] of [[this.chosen(rows), this.chosen(cols), "patient"], [this.hot(rows), this.hot(cols), "ink"]]) {
       c.strokeStyle = v.colour(colour);
@@ -455,14 +464,6 @@ class Grid extends Drawn {
       if (k != null && k < cols.count) c.strokeRect(this.place(0, k)[0] - 1, 1, step + 1, rows.count * high + 1);
     }
     if (this.own) { const [x, y] = this.place(...this.own); this.showTip(x + step / 2, y); } else this.showTip();
-  }
-
-  label(axis, i, most) { return Grid.prototype.fit(axis.labels?.[i] ?? String(i + (axis.offset ?? 0)), most); }
-
-  fit(text, most) { // `most` characters, of which a Chinese one takes two
-    let room = most;
-    const fits = [...text].filter((char) => (room -= char > "\u2e80" ? 2 : 1) >= 0).join("");
-    return fits === text ? text : fits.slice(0, -1) + "…";
   }
 
   at(x, y) {
@@ -474,7 +475,7 @@ class Grid extends Drawn {
 
   facts([r, k]) {
     const i = r * this.d.axes[1].count + k, text = this.d.texts?.[i];
-    return [...(text ? [text] : []), `${this.d.unit ? `${this.d.unit} ` : ""}${this.number(this.values[i])}`, ...this.states(i)];
+    return [...(text ? [text] : []), this.number(this.values[i]), ...this.states(i)];
   }
 
   rows() {
@@ -552,7 +553,7 @@ class Grids extends Drawn {
     c.textAlign = "left";
     c.fillText(v.nameOf(panels, shown), left, 8);
     c.fillStyle = v.colour("soft");
-    const text = (axis, i, most) => Grid.prototype.label(axis, Math.min(i * this.per, axis.count - 1), most);
+    const text = (axis, i, most) => label(axis, Math.min(i * this.per, axis.count - 1), most);
     const everyRow = Math.ceil(13 / sy), everyColumn = Math.ceil((named ? 11 : 34) / sx);
     for (let r = 0; r < n; r += everyRow) {
       c.textAlign = "right";
@@ -634,7 +635,7 @@ class Grids extends Drawn {
 
   lines(at) { return [at.map((one, i) => (one == null ? null : this.name(i, one))).filter(Boolean).join(" · "), ...this.facts(at)]; }
 
-  facts([p, r, k]) { return r == null ? [] : [`${this.d.unit ? `${this.d.unit} ` : ""}${this.number(this.value(p, r, k))}`]; }
+  facts([p, r, k]) { return r == null ? [] : [this.number(this.value(p, r, k))]; }
 
   rows() {
     const [panels, rows, cols] = this.d.axes, [n, m] = this.cells, table = [];
@@ -710,7 +711,7 @@ class Lines extends Drawn {
         c.globalAlpha = 1;
       }
       c.lineWidth = 2;
-      c.setLineDash(one.dash ?? DASHES[at % DASHES.length].line);
+      c.setLineDash(DASHES[at % DASHES.length].line);
       c.beginPath();
       let on = false;
       one.values.forEach((value, i) => {
@@ -764,8 +765,6 @@ class Squares extends Drawn {
       for (let j = 0; j < count; j++) c.fillRect(left + (j % across) * pitch, y + Math.floor(j / across) * pitch, size, size);
       y += tall[i] + 10;
     });
-    this.showTip(0, 0);
-    this.tip.hidden = true;
   }
 
   at(x, y) { const i = this.tops.findLastIndex((top) => y >= top); return i < 0 ? null : [i]; }

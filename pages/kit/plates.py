@@ -106,7 +106,7 @@ def bars(
     """One bar for each index. `mask`: LIT and CLOSED bits. `before`: shown as a line across the bar.
 
     More, here and below: note, width ("full", "half", "third", "two-thirds"), role (a colour's name), digits, percent,
-    unit, domain (low, high), level (of its heading; 3), from (what leads here), key ([{role, text, mark}]), lit (what
+    domain (low, high), level (of its heading; 3), from (what leads here), key ([{role, text, mark}]), lit (what
     LIT means, in words).
     """
     return {
