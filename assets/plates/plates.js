@@ -791,7 +791,7 @@ class Rank extends Plate {
         pair.append(bar(d.before_list[i], "before"));
         share.append(el("small", { text: this.view.say(d.before_words ?? "before", { value: this.number(d.before_list[i]) }) }));
       }
-      const picks = axis && this.view.data.picks.includes(axis.name), chosen = axis && this.view.picked?.[axis.name] === axis.indices[i];
+      const picks = axis && axis.indices[i] >= 0 && this.view.data.picks.includes(axis.name), chosen = axis && this.view.picked?.[axis.name] === axis.indices[i];
       const word = el(picks ? "button" : "span", { class: "word", dir: "auto", text: label, ...(picks ? { type: "button", "aria-pressed": chosen } : {}) });
       const row = el("li", { title: d.hints?.[i] ?? "" }, word, pair, share);
       if (d.roles) row.style.setProperty("--role", `var(--${d.roles[i]})`);
