@@ -205,17 +205,10 @@ if study is None:
     st.caption(t("department.taste.missing"))
 else:
     record, special = study.intern(visit.layer, desk.room), study.specialists
-    taste = department.nearest(record)
     chapter.explain(
         "department.taste",
         code=[source("model/study.py", "bound_of_chance"), source("model/study.py", "wilson")],
-        tex={
-            "calls": record.calls - record.door_calls,
-            **({"hits": 0, "share": 0, "low": 0, "high": 0, "expected": 0, "bound": 0} if taste is None else {
-                "hits": taste.calls, "share": taste.share, "low": taste.low, "high": taste.high,
-                "expected": taste.expected, "bound": taste.shuffled_high,
-            }),
-        },
+        tex=department.against_chance(record),
         room=desk.room,
         floor=visit.floor,
         calls=f"{record.calls:,}",
@@ -225,7 +218,7 @@ else:
         strong=f"{special.strong:,}",
         interns=f"{special.interns:,}",
         chance=f"{special.by_chance:,.0f}",
-    )  # fmt: skip
+    )
     words, values = department.liking(record)
     chapter.say(f"department.liking.{words}", **values)
     liked = [

@@ -51,7 +51,7 @@ def invented(source: str) -> list[str]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [a.name for a in node.names] + [getattr(node, "module", "") or ""]
             found += [f"line {node.lineno}: import of {n}" for n in names if n.split(".")[0] in CHANCE]
-        if isinstance(node, ast.Attribute) and re.fullmatch(r"rand\w*|normal_?|uniform_?|shuffle|choice", node.attr):
+        if isinstance(node, ast.Attribute) and re.fullmatch(r"rand\w*|normal_?|uniform_?|shuffle", node.attr):
             found.append(f"line {node.lineno}: .{node.attr}")
         if isinstance(node, ast.Constant) and type(node.value) in (int, float) and node not in allowed and node.value not in FREE:
             found.append(f"line {node.lineno}: {node.value}")

@@ -144,15 +144,15 @@ def test_from_a_sentence_to_another_prediction(house):
     change(page, "dismiss").click()
     until_link(page, change="dismiss")
     table = plates(page, "department.weights").locator("tr.picks button, li.picks button")
+    expect(table.first).to_be_visible()
     for number in range(table.count()):  # whoever was called, until one is found without whom another number stands there
         table.nth(number).click()
         page.wait_for_timeout(400)
         settle(page)
         until_link(page, room=re.search(r"\d+", table.nth(number).inner_text())[0])
-        if changed := [now != before for now, before in shares(page)]:
-            assert len(changed) == 5
-            if any(changed):
-                break
+        expect(plates(page, "department.touch").locator("ol.rank").last.locator("li")).to_have_count(5)
+        if any(now != before for now, before in shares(page)):
+            break
     else:
         raise AssertionError("nobody matters")
     change(page, "dismiss").click()

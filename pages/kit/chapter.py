@@ -150,16 +150,16 @@ def explain(
     """A section's heading and its words at the depth that the visitor chose.
 
     `key` is "page.section". Words: `.title`, and `.story`, `.maths`, `.code` with `values` put in. Maths shows the
-    equations of assets/maths/<page>.toml [section] with `tex` put in, Code the `code`.
+    equations of assets/maths/<page>.toml [section] with `tex` put in (none without `tex`), Code the `code`.
     """
     st.subheader(t(f"{key}.title"), anchor=False)
     depth = state.get("depth")
     st.markdown(
         t(f"{key}.{depth}", **{name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()})
     )
-    if depth == "maths":
+    if depth == "maths" and tex is not None:
         page, section = key.split(".")
-        for equation in equations(page, section, tex or {}):
+        for equation in equations(page, section, tex):
             st.latex(equation)
     elif depth == "code":
         for source in code:

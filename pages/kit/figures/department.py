@@ -676,6 +676,22 @@ def _above_chance(taste: SubjectTaste) -> float:
     return taste.share / taste.shuffled_high if taste.shuffled_high else taste.share
 
 
+def against_chance(record: InternRecord) -> dict[str, float] | None:
+    """The numbers of its equation; None where no text called this intern."""
+    taste = nearest(record)
+    if taste is None:
+        return None
+    return {
+        "hits": taste.calls,
+        "calls": record.calls - record.door_calls,
+        "share": taste.share,
+        "low": taste.low,
+        "high": taste.high,
+        "expected": taste.expected,
+        "bound": taste.shuffled_high,
+    }
+
+
 def liking(record: InternRecord) -> tuple[str, dict[str, object]]:
     """The sentence that says it: words of `department.liking.<...>` and the values in them."""
     taste = nearest(record)
