@@ -95,7 +95,7 @@ def _language_switch() -> None:
     names = words.languages()
     st.segmented_control(
         t("language.label"), list(names), format_func=names.__getitem__, key="language_switch", required=True,
-        label_visibility="collapsed", on_change=lambda: state.put("lang", st.session_state["language_switch"]),
+        label_visibility="collapsed", on_change=lambda: state.switched("lang", st.session_state["language_switch"]),
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def _depth_switch() -> None:
     st.segmented_control(
         t("depth.label"), state.DEPTHS, format_func=lambda depth: t(f"depth.{depth}"), key="depth_switch",
         required=True, label_visibility="collapsed",
-        on_change=lambda: state.put("depth", st.session_state["depth_switch"]),
+        on_change=lambda: state.switched("depth", st.session_state["depth_switch"]),
     )  # fmt: skip
 
 

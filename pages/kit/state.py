@@ -134,6 +134,17 @@ def put(name: str, value: Any) -> None:
         st.session_state["link.behind"] = True
 
 
+def switched(name: str, value: Any) -> None:
+    """Set it from a switch that shows it on every page.
+
+    Who goes back twice quickly asks for the second address before the browser has heard what the first one did to the
+    switch, and the browser reports the switch's old value as if it had been pressed. That is nobody's wish.
+    """
+    if _ours() != st.session_state.get("link") and value == st.session_state.get(f"left.{name}"):
+        return
+    put(name, value)
+
+
 def begin() -> None:
     """Once a run, before anything is drawn: take over a link that was opened, or gone back to.
 
@@ -144,6 +155,7 @@ def begin() -> None:
         arrived = from_link(query)
         for setting in SETTINGS:
             if setting.link and (setting.name in arrived or setting.name != "lang"):
+                st.session_state[f"left.{setting.name}"] = get(setting.name)
                 put(setting.name, arrived.get(setting.name))
     if get("lang") is None:
         put("lang", _language_of(st.context.locale))
