@@ -248,7 +248,8 @@ def retrace(start: Start, path: Sequence[Step], settings: SamplingSettings, forc
     the path lacks (`advance`); the draws are then those of `stream` with the same settings.
     """
     generator = torch.Generator().manual_seed(settings.seed)
-    logits, walked = start.logits, ()
+    logits = start.logits
+    walked: tuple[Step, ...] = ()
     while True:
         result = draw(logits, settings, generator)
         at = len(walked)
