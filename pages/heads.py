@@ -113,12 +113,9 @@ st.toggle(
     on_change=lambda: state.put("change", "silence_heads" if st.session_state["heads.switch"] else None),
 )
 if off:
-    other = heads.lot(visit, head)
-    several = [
-        (one, visit.changed(Interventions(silence_heads=frozenset({(visit.layer, one)}))))
-        for one in (head, other)
-        if one is not None
-    ]
+    both = [one for one in (head, heads.lot(visit, head)) if one is not None]
+    changes = [Interventions(silence_heads=frozenset({(visit.layer, one)})) for one in both]
+    several = list(zip(both, visit.changed_each(changes), strict=True))
     titles = ("heads.off.this", "heads.off.lot")
     shown = [
         *(

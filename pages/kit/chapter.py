@@ -72,6 +72,10 @@ class Visit:
         """The same sentence with something changed; computed once for everybody, and only from the changed floor up."""
         return self.house.trace(self.sentence, interventions)
 
+    def changed_each(self, several: Sequence[Interventions]) -> list[Trace]:
+        """`changed` for each of several, at the same time."""
+        return self.house.traces(self.sentence, several)
+
     def stamp(self, every_token: bool = True, every_floor: bool = True) -> str:
         """Changes with the sentence, and with the token and the floor where asked to."""
         what = (self.trace.ids, self.token if every_token else None, self.floor if every_floor else None)

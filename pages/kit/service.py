@@ -8,7 +8,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,11 @@ class Hospital:
                 with self._lock:
                     del self._running[key]
         return answer.result()
+
+    def traces(self, text: str, several: Sequence[Interventions]) -> list[Trace]:
+        """One text changed in several ways, side by side: a pass keeps only one core busy."""
+        with ThreadPoolExecutor(len(several) or 1) as pool:
+            return list(pool.map(lambda change: self.trace(text, change), several))
 
     def _compute(self, text: str, interventions: Interventions | None) -> Trace:
         base = self.trace(text) if interventions else None  # most often it is there already

@@ -416,14 +416,14 @@ class Case(NamedTuple):
 def cases(visit: Visit, d: Desk, change: str, k: int) -> list[Case]:
     """The change, and where it is done to one intern, the same done to a random one. UserError for what cannot be."""
 
-    def case(room: int, name: str) -> Case:
-        named = t(f"department.case.{name}", room=room, k=k)
-        return Case(named, visit.changed(intervention(visit, change, room, k)), room if change in OF_A_ROOM else None)
-
-    both = [case(d.room, change)]
+    both = [(d.room, change)]
     if change in OF_A_ROOM and (other := twin(visit, d)) is not None:
-        both.append(case(other, f"{change}_random"))
-    return both
+        both.append((other, f"{change}_random"))
+    traces = visit.changed_each([intervention(visit, change, room, k) for room, _ in both])
+    return [
+        Case(t(f"department.case.{name}", room=room, k=k), trace, room if change in OF_A_ROOM else None)
+        for (room, name), trace in zip(both, traces, strict=True)
+    ]
 
 
 def found(visit: Visit, d: Desk, change: str, done: Sequence[Case]) -> list[tuple[str, dict[str, object]]]:
