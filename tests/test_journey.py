@@ -227,7 +227,10 @@ def test_a_link_that_is_opened_again_shows_the_same(house, name, lang, state):
     """What is written, drawn beside it and said, and what the link says; the clock of a measurement apart."""
 
     def seen(page: Page) -> list[str]:
-        expect(page.locator(".paper .pen")).to_have_count(0, timeout=PATIENCE)  # what is written is written
+        if "written" in state:  # what is to be written is written, however slow the machine is
+            chips = page.get_by_role("radiogroup", name=words.say(lang, "discharge.tokens.title")).locator(".chip")
+            expect(chips).to_have_count(int(state["written"]), timeout=PATIENCE)
+        expect(page.locator(".paper .pen")).to_have_count(0, timeout=PATIENCE)
         before: list[str] = []
         for _ in range(40):  # until nothing is added any more
             settle(page)
