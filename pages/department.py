@@ -163,7 +163,7 @@ st.pills(
     key="change_switch",
     on_change=lambda: state.put("change", st.session_state["change_switch"]),
 )
-k = state.get("k") or 1
+k = state.get("k") or c.num_experts_per_tok
 knobs = []
 if change in department.OF_A_ROOM:
     knobs = [plates.stepper(plates.rooms(c), title=t("department.touch.room"))]

@@ -15,7 +15,7 @@ from pages.kit.words import t  # noqa: E402
 def house(sentence: str) -> None:
     """The building for this sentence, and what its numbers mean. A choice in the building reruns only this."""
     if st.session_state.pop("lobby.go", False):
-        shell.go("department")
+        st.switch_page("pages/department.py")
     if picture := opening.picture(sentence):
         building.mount(picture, follow)
         with st.spinner(t("lobby.opening")):
@@ -80,6 +80,8 @@ def sections(visit) -> None:
     ):
         plates.mount("lobby.whole", [lobby.growth(visit, crowd)], {"token": visit.token})
         touch(visit, before)
+    elif before is not None:
+        st.caption(t("lobby.touch.wait"))
     chapter.end(visit, "all", "nurse", "triage", "early")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import screens
 import torch
+from screens import LANGUAGES, fine, prose, shown, values
 from streamlit.testing.v1 import AppTest
 
 import model
@@ -19,10 +20,9 @@ from pages.kit.chapter import number, percent
 from pages.kit.figures import common, department
 
 ROOT = Path(__file__).resolve().parents[1]
-APP, PAGE = str(ROOT / "app.py"), "pages/department.py"
+PAGE = "pages/department.py"
 SENTENCE = "Doctor, I have a fever. Doctor, it hurts."
 LONG = "面" * model.MAX_TOKENS
-LANGUAGES = ["en", "zh"]
 
 
 @pytest.fixture(scope="module", params=["clinic", "hospital"])
@@ -35,13 +35,8 @@ def look(house):
     """A visit without a screen; `floor` counts from the first department."""
 
     def at(token: int = 6, department: int = 1, text: str = SENTENCE) -> chapter.Visit:
-        trace = house.trace(text)
-        pieces = [
-            {"text": piece.text.strip() or "_", "partial": False, "special": piece.is_special}
-            for piece in house.tokenizer.pieces(list(trace.ids))
-        ]
-        floor = trace.config.first_k_dense_replace + 1 + department
-        return chapter.Visit("department", house, text, trace, token, floor, pieces)
+        floor = house.config.first_k_dense_replace + 1 + department
+        return screens.visit(house, "department", text, token, floor)
 
     return at
 
@@ -54,29 +49,9 @@ def app(monkeypatch, clinic_folder):
     def open_page(lang: str = "en", checkpoint: Path | None = None, **query: str) -> AppTest:
         if checkpoint is not None:
             monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(checkpoint))
-        at = AppTest.from_file(APP, default_timeout=60)
-        for name, value in {"lang": lang, "s": SENTENCE, **query}.items():
-            at.query_params[name] = value
-        return at.switch_page(PAGE).run()
+        return screens.open_page(PAGE, lang, **{"s": SENTENCE, **query})
 
     return open_page
-
-
-def fine(at: AppTest) -> bool:
-    return not at.exception and not at.error
-
-
-def shown(at: AppTest) -> dict[str, dict]:
-    """Every plate on the page, by its id."""
-    found = {}
-    for one in at.get("bidi_component"):
-        if one.proto.component_name == "plates":
-            found.update({plate["id"]: plate for plate in json.loads(one.proto.json)["plates"]})
-    return found
-
-
-def values(plate: dict) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(plate["values"]), "<f4")
 
 
 def lit(plate: dict) -> list[int]:
@@ -85,10 +60,6 @@ def lit(plate: dict) -> list[int]:
 
 def closed(plate: dict) -> set[int]:
     return set(np.flatnonzero(np.frombuffer(base64.b64decode(plate["mask"]), np.uint8) & plates.CLOSED).tolist())
-
-
-def text_of(at: AppTest) -> str:
-    return "\n".join(m.value for m in at.markdown).replace("\\", "")
 
 
 def choose_by_hand(numbers: list[float], groups: int, keep: int, k: int) -> tuple[list[int], list[int]]:
@@ -365,7 +336,7 @@ def test_likings(app, monkeypatch, lang, depth, subjects, speciality, key):
     monkeypatch.setattr(service, "study", lambda: study(subjects, speciality, tokens=tokens))
     at = app(lang, depth=depth)
     assert fine(at)
-    said, page = text_of(at), shown(at)
+    said, page = prose(at), shown(at)
     opening = words.say(lang, f"department.liking.{key}", **dict.fromkeys(
         ("subject", "share", "low", "high", "expected", "bound", "times", "door"), "|")).split("|")[0]  # fmt: skip
     assert opening in said and "54,321" in said and "1,234" in said
@@ -444,8 +415,8 @@ def test_the_answer_is_the_trace_s(app, clinic_folder, offset):
     labels = [words.say("en", f"department.wiped.{name}") for name in ("few", "most", "all")]
     next(b for b in at.button if b.label == labels[offset]).click().run()
     verdict = words.say("en", "chapter.right" if offset == right else "chapter.wrong")
-    assert verdict.replace("*", "") in text_of(at).replace("*", "")
-    assert f"{same} of {c.num_experts_per_tok}" in text_of(at)
+    assert verdict.replace("*", "") in prose(at).replace("*", "")
+    assert f"{same} of {c.num_experts_per_tok}" in prose(at)
 
 
 def test_choosing_a_change(app):

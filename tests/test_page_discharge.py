@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import screens
 import torch
+from screens import LANGUAGES, fine, shown, skip
 from streamlit.testing.v1 import AppTest
 
 import model
@@ -22,9 +24,8 @@ from pages.kit.chapter import number, percent
 from pages.kit.figures import discharge
 
 ROOT = Path(__file__).resolve().parents[1]
-APP, PAGE = str(ROOT / "app.py"), "pages/discharge.py"
+PAGE = "pages/discharge.py"
 SENTENCE = "Doctor, I have a fever."
-LANGUAGES = ["en", "zh"]
 say = words.say
 
 
@@ -38,10 +39,7 @@ def desk_of(house: service.Hospital, text: str = SENTENCE) -> discharge.Desk:
 
 
 def visit_of(house: service.Hospital, text: str = SENTENCE, token: int = 2) -> chapter.Visit:
-    trace = house.trace(text)
-    pieces = [{"text": p.text.strip() or "_", "partial": False, "special": p.is_special}
-              for p in house.tokenizer.pieces(list(trace.ids))]  # fmt: skip
-    return chapter.Visit("discharge", house, text, trace, token, 1, pieces)
+    return screens.visit(house, "discharge", text, token, 1)
 
 
 def write(desk: discharge.Desk, how: SamplingSettings, n: int, path=(), forced=None):
@@ -61,9 +59,9 @@ def test_what_is_written_is_what_the_model_generates(house, how):
     desk = desk_of(house)
     ids, path = write(desk, how, 14)
     assert list(ids) == generate(house.live.engine, house.live.encode(SENTENCE), 14, how).ids
-    shown = discharge.so_far(desk, path, how, {}, 14)
-    assert shown.ids == ids and shown.pace == pytest.approx(len(path) / sum(step.seconds for step in path))
-    assert shown.ended == (ids[-1] == house.config.eos_token_id)
+    so_far = discharge.so_far(desk, path, how, {}, 14)
+    assert so_far.ids == ids and so_far.pace == pytest.approx(len(path) / sum(step.seconds for step in path))
+    assert so_far.ended == (ids[-1] == house.config.eos_token_id)
 
 
 def test_no_more_is_written_than_is_declared(house):
@@ -291,25 +289,13 @@ def app(monkeypatch, clinic_folder):
     def open_page(lang: str = "en", checkpoint: Path | None = None, **query: str) -> AppTest:
         if checkpoint is not None:
             monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(checkpoint))
-        at = AppTest.from_file(APP, default_timeout=120)
-        for name, value in {"lang": lang, "s": SENTENCE, **query}.items():
-            at.query_params[name] = value
-        return at.switch_page(PAGE).run()
+        return screens.open_page(PAGE, lang, **{"s": SENTENCE, **query})
 
     return open_page
 
 
-def plates_of(at: AppTest) -> dict[str, dict]:
-    found = (json.loads(c.proto.json) for c in at.get("bidi_component") if c.proto.component_name == "plates")
-    return {plate["id"]: plate for mount in found for plate in mount["plates"]}
-
-
 def link(at: AppTest) -> dict[str, str]:
     return {k: v[0] if isinstance(v, list) else v for k, v in at.query_params.items()}
-
-
-def fine(at: AppTest) -> bool:
-    return not at.exception and not at.error
 
 
 def sheet(at: AppTest) -> str:
@@ -320,23 +306,19 @@ def click(at: AppTest, key: str) -> AppTest:
     return at.button(key=key).click().run()
 
 
-def skip(at: AppTest) -> AppTest:
-    return click(at, next(b.key for b in at.button if (b.key or "").endswith(".skip")))
-
-
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("depth", state.DEPTHS)
 def test_every_depth(app, lang, depth):
     at = app(lang, depth=depth)
     assert fine(at) and at.title[0].value == say(lang, "discharge.title")
-    assert "stage_own" not in plates_of(at) and not [h for h in at.get("html") if h.proto.body.startswith('<div class="paper">')]
-    assert {"bank", "guesses"}.isdisjoint(plates_of(at)) and "expected" in plates_of(at)
+    assert "stage_own" not in shown(at) and not [h for h in at.get("html") if h.proto.body.startswith('<div class="paper">')]
+    assert {"bank", "guesses"}.isdisjoint(shown(at)) and "expected" in shown(at)
     skip(at)
-    assert fine(at) and "stage_top_p" in plates_of(at) and "sure" not in plates_of(at)
+    assert fine(at) and "stage_top_p" in shown(at) and "sure" not in shown(at)
     click(at, "discharge_write")
-    assert fine(at) and "sure" in plates_of(at)
+    assert fine(at) and "sure" in shown(at)
     click(at, "discharge_ahead")
-    assert fine(at) and "guesses" in plates_of(at)
+    assert fine(at) and "guesses" in shown(at)
     assert bool(at.code) == (depth == "code") and bool(at.get("latex") or at.latex) == (depth == "maths")
 
 
@@ -345,7 +327,7 @@ def test_every_depth(app, lang, depth):
 def test_short_long_and_odd(app, lang, sentence):
     at = app(lang, s=sentence, written="4", ahead="1", token="0")
     assert fine(at) and link(at)["s"] == sentence
-    assert len(plates_of(at)["tokens_step"]["tokens"]) <= 4
+    assert len(shown(at)["tokens_step"]["tokens"]) <= 4
     assert "<b>x" not in sheet(at)
 
 
@@ -357,8 +339,8 @@ def test_the_same_link_is_the_same_text(app):
     assert sheet(other).split("<small>")[0] != sheet(first).split("<small>")[0]
     house = service.hospital()
     run = generate(house.live.engine, house.live.encode(SENTENCE), 9, SamplingSettings(1.5, 40, 0.95, 7))
-    shown = [p["text"] for p in plates_of(first)["tokens_step"]["tokens"]]
-    assert shown == [discharge.building.shown(p) for p in house.tokenizer.pieces(run.ids)][: len(shown)] and len(shown) == len(run.ids)
+    texts = [p["text"] for p in shown(first)["tokens_step"]["tokens"]]
+    assert texts == [discharge.building.shown(p) for p in house.tokenizer.pieces(run.ids)][: len(texts)] and len(texts) == len(run.ids)
 
 
 def test_settings_ask_the_model_nothing(app, monkeypatch):
@@ -368,8 +350,8 @@ def test_settings_ask_the_model_nothing(app, monkeypatch):
     monkeypatch.setattr(Engine, "forward", lambda *_, **__: pytest.fail("a pass of the model"))
     click(at, "discharge_roll")
     assert fine(at) and link(at)["seed"] == "1" and link(at)["written"] == str(same + 1)
-    shown = [p["text"] for p in plates_of(at)["tokens_step"]["tokens"]]
-    assert shown == [discharge.building.shown(p) for p in house.tokenizer.pieces(new[: same + 1])]
+    texts = [p["text"] for p in shown(at)["tokens_step"]["tokens"]]
+    assert texts == [discharge.building.shown(p) for p in house.tokenizer.pieces(new[: same + 1])]
     assert say("en", "discharge.paper.older", text="") in sheet(at), "what it was before stands under it"
 
 
@@ -377,20 +359,20 @@ def test_one_token_then_again_from_the_beginning(app):
     at = skip(app())
     assert link(at).get("written") is None
     click(at, "discharge_one")
-    assert fine(at) and link(at)["written"] == "1" and len(plates_of(at)["tokens_step"]["tokens"]) == 1
+    assert fine(at) and link(at)["written"] == "1" and len(shown(at)["tokens_step"]["tokens"]) == 1
     click(at, "discharge_clear")
     assert fine(at) and "written" not in link(at)
 
 
 def test_a_branch_is_taken_and_gone_on_from(app):
     house_ids = app(written="6")
-    ids = [p["text"] for p in plates_of(house_ids)["tokens_step"]["tokens"]]
+    ids = [p["text"] for p in shown(house_ids)["tokens_step"]["tokens"]]
     other = app(written="6", branch="2.300")
-    taken = [p["text"] for p in plates_of(other)["tokens_step"]["tokens"]]
+    taken = [p["text"] for p in shown(other)["tokens_step"]["tokens"]]
     house = service.hospital()
     assert taken[:2] == ids[:2] and taken[2] == discharge.building.shown(house.tokenizer.pieces([300])[0])
     nobody = app(written="6", branch="2.999999")
-    assert fine(nobody) and [p["text"] for p in plates_of(nobody)["tokens_step"]["tokens"]] == ids
+    assert fine(nobody) and [p["text"] for p in shown(nobody)["tokens_step"]["tokens"]] == ids
 
 
 def test_stopped_by_a_full_house_the_text_stays(app, monkeypatch):
@@ -431,7 +413,7 @@ def test_a_new_sentence_begins_a_new_sheet(app):
     at = app(written="4", step="2", ahead="1", branch="1.300")
     at.text_input[0].set_value("Noodles").run()
     assert fine(at) and link(at) == {"lang": "en", "s": "Noodles"}
-    assert "stage_own" not in plates_of(at), "its question comes first"
+    assert "stage_own" not in shown(at), "its question comes first"
 
 
 def test_no_module_no_guesses(app, tmp_path, clinic_folder):

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import screens
 import torch
+from screens import LANGUAGES, fine, shown, skip, values
 from streamlit.testing.v1 import AppTest
 
 import model
@@ -19,10 +21,9 @@ from pages.kit import chapter, plates, service, state, words
 from pages.kit.figures import heads
 
 ROOT = Path(__file__).resolve().parents[1]
-APP, PAGE = str(ROOT / "app.py"), "pages/heads.py"
+PAGE = "pages/heads.py"
 SENTENCE = "Doctor, I have a fever. Doctor, it hurts."
 LONG = "面" * model.MAX_TOKENS
-LANGUAGES = ["en", "zh"]
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +36,7 @@ def look(house):
     """A visit without a screen."""
 
     def at(text: str = SENTENCE, token: int = 6, floor: int = 3) -> chapter.Visit:
-        trace = house.trace(text)
-        pieces = [
-            {"text": piece.text.strip() or "_", "partial": False, "special": piece.is_special}
-            for piece in house.tokenizer.pieces(list(trace.ids))
-        ]
-        return chapter.Visit("heads", house, text, trace, token, floor, pieces)
+        return screens.visit(house, "heads", text, token, floor)
 
     return at
 
@@ -51,35 +47,9 @@ def app(monkeypatch, clinic_folder):
     monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(clinic_folder))
 
     def open_page(lang: str = "en", **query: str) -> AppTest:
-        at = AppTest.from_file(APP, default_timeout=60)
-        for name, value in {"lang": lang, "s": SENTENCE, **query}.items():
-            at.query_params[name] = value
-        return at.switch_page(PAGE).run()
+        return screens.open_page(PAGE, lang, **{"s": SENTENCE, **query})
 
     return open_page
-
-
-def fine(at: AppTest) -> bool:
-    return not at.exception and not at.error
-
-
-def shown(at: AppTest) -> dict[str, dict]:
-    """Every plate on the page, by "mount.id"; of equal ones any."""
-    found = {}
-    for one in at.get("bidi_component"):
-        if one.proto.component_name == "plates":
-            data = json.loads(one.proto.json)
-            found.update({f"{data['page']}.{plate['id']}": plate for plate in data["plates"]})
-    return found
-
-
-def values(plate: dict) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(plate["values"]), "<f4")
-
-
-def skip(at: AppTest, lang: str = "en") -> AppTest:
-    button = next(b for b in at.button if b.label == words.say(lang, "chapter.show_me"))
-    return button.click().run()
 
 
 def softmax_by_hand(
@@ -237,7 +207,7 @@ def test_every_depth(app, lang, depth, change):
     at = app(lang, depth=depth, change=change, head="2", floor="3")
     assert fine(at) and at.title[0].value == words.say(lang, "heads.title")
     assert len(at.latex) == (10 if depth == "maths" else 0) and bool(at.code) == (depth == "code")
-    assert fine(skip(at, lang)) and "heads.all.reads" in shown(at)
+    assert fine(skip(at)) and "heads.all.reads" in shown(at)
     assert not any("@" in one.value for one in at.latex)
 
 

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import screens
 import torch
-from streamlit.testing.v1 import AppTest
+from screens import LANGUAGES, fine, prose, shown, skip
 
 import model
 from model import Interventions, ModelConfig
@@ -21,7 +22,7 @@ from pages.kit.figures import postal
 
 ROOT = Path(__file__).resolve().parents[1]
 SENTENCE = {"en": "Shall we go and eat noodles tomorrow?", "zh": "明天我们一起去吃炸酱面吧?"}
-LANGUAGES, DEPTHS = ["en", "zh"], ["story", "maths", "code"]
+DEPTHS = ["story", "maths", "code"]
 LONG = "面 " * (model.MAX_TOKENS // 2)
 
 
@@ -32,12 +33,7 @@ def page(monkeypatch, clinic_folder):
     def open_page(lang="en", folder=clinic_folder, study=None, **query):
         monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(folder))
         monkeypatch.setattr(service, "study", lambda: study)
-        at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
-        at.query_params["lang"] = lang
-        for name, value in {"s": SENTENCE[lang], **query}.items():
-            at.query_params[name] = str(value)
-        at.switch_page("pages/postal.py")
-        return at.run()
+        return screens.open_page("pages/postal.py", lang, **{"s": SENTENCE[lang], **query})
 
     return open_page
 
@@ -52,31 +48,12 @@ def clinic(clinic_folder):
     return service.Hospital(model.load(clinic_folder))
 
 
-def shown(at):
-    """Plates by id."""
-    parts = [json.loads(c.proto.json) for c in at.get("bidi_component") if c.proto.component_name == "plates"]
-    return {plate["id"]: plate for part in parts for plate in part["plates"]}
-
-
-def fine(at):
-    return not at.exception and not at.error
-
-
 def floats(text):
     return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
 
 
 def mask(plate):
     return torch.from_numpy(np.frombuffer(base64.b64decode(plate["mask"]), np.uint8).copy())
-
-
-def prose(at):
-    return "\n".join(m.value.replace("\\", "") for m in at.markdown)
-
-
-def see(at, lang):
-    """Answer the page's question by not answering it."""
-    return next(b for b in at.button if b.label == words.say(lang, "chapter.show_me")).click().run()
 
 
 # -- it renders --------------------------------------------------------------------------------------------------------
@@ -90,7 +67,7 @@ def see(at, lang):
 def test_every_depth_in_both_languages(page, lang, depth, query):
     at = page(lang, depth=depth, **query)
     assert fine(at) and at.title[0].value == words.say(lang, "postal.title")
-    at = see(at, lang)
+    at = skip(at)
     assert fine(at) and "picks" in shown(at)
     assert all(plate["alt"] for plate in shown(at).values())
     if depth == "maths":
@@ -120,7 +97,7 @@ PLACES = [("en", 7, 31, 5), ("zh", 4, 61, 0), ("en", 0, 1, 15), ("zh", 8, 2, 9)]
 def look(request, page, house, hospital_folder):
     """The page on the hospital, its trace, and where it looks: (at, trace, lang, token, layer, head)."""
     lang, token, floor, head = request.param
-    at = see(page(lang, hospital_folder, token=token, floor=floor, head=head), lang)
+    at = skip(page(lang, hospital_folder, token=token, floor=floor, head=head))
     assert fine(at)
     return at, house.trace(SENTENCE[lang]), lang, token, floor - 1, head
 

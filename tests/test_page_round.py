@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import screens
 import torch
+from screens import LANGUAGES, fine, floats, shown, skip
 from streamlit.testing.v1 import AppTest
 
 import model
@@ -21,10 +21,10 @@ from pages.kit import building, chapter, plates, service, state, words
 from pages.kit.figures import round as figures
 
 ROOT = Path(__file__).resolve().parents[1]
-APP, PAGE = str(ROOT / "app.py"), "pages/round.py"
+PAGE = "pages/round.py"
 SENTENCE = "Doctor, I have a fever. Doctor, it hurts."
 LONG = "面" * model.MAX_TOKENS
-LANGUAGES, DEPTHS = ["en", "zh"], state.DEPTHS
+DEPTHS = state.DEPTHS
 
 
 @pytest.fixture(scope="module", params=["clinic", "hospital"])
@@ -37,8 +37,7 @@ def look(house):
     """A visit without a screen."""
 
     def at(text: str = SENTENCE, token: int = 6, floor: int = 3) -> chapter.Visit:
-        trace = house.trace(text)
-        return chapter.Visit("round", house, text, trace, token, floor, building.pieces(house.tokenizer, trace.ids))
+        return screens.visit(house, "round", text, token, floor)
 
     return at
 
@@ -49,9 +48,7 @@ def clinic_look(clinic_folder):
     house = service.Hospital(model.load(clinic_folder))
 
     def at(token: int = 6, floor: int = 3) -> chapter.Visit:
-        trace = house.trace(SENTENCE)
-        pieces = building.pieces(house.tokenizer, trace.ids)
-        return chapter.Visit("round", house, SENTENCE, trace, token, floor, pieces)
+        return screens.visit(house, "round", SENTENCE, token, floor)
 
     return at
 
@@ -62,38 +59,13 @@ def app(monkeypatch, clinic_folder):
     monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(clinic_folder))
 
     def open_page(lang: str = "en", **query: str) -> AppTest:
-        at = AppTest.from_file(APP, default_timeout=120)
-        for name, value in {"lang": lang, "s": SENTENCE, **query}.items():
-            at.query_params[name] = value
-        return at.switch_page(PAGE).run()
+        return screens.open_page(PAGE, lang, **{"s": SENTENCE, **query})
 
     return open_page
 
 
-def fine(at: AppTest) -> bool:
-    return not at.exception and not at.error
-
-
-def shown(at: AppTest) -> dict[str, dict]:
-    """Every plate on the page, by its id."""
-    found = {}
-    for one in at.get("bidi_component"):
-        if one.proto.component_name == "plates":
-            found.update({plate["id"]: plate for plate in json.loads(one.proto.json)["plates"]})
-    return found
-
-
-def read(encoded: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(encoded), "<f4")
-
-
 def rooms(trace, layer: int, token: int) -> set[int]:
     return set(trace.chosen[layer, token].tolist())
-
-
-def skip(at: AppTest) -> AppTest:
-    button = next(b for b in at.button if str(b.key).endswith(".skip"))
-    return button.click().run()
 
 
 # -- who shares rooms --------------------------------------------------------------------------------------------------
@@ -112,7 +84,7 @@ def test_rooms_shared_are_those_of_the_trace(look):
     assert (found.other, found.shared) == (2, by_hand[6, 2])
     assert found.mean == pytest.approx(by_hand[6, 2] / c.num_moe_layers)
     assert found.everybody == pytest.approx(np.mean(pairs) / c.num_moe_layers, rel=1e-5)
-    per_floor = read(figures.rooms_shared(visit, found)["values"]).reshape(c.num_moe_layers, tokens)
+    per_floor = floats(figures.rooms_shared(visit, found)["values"]).reshape(c.num_moe_layers, tokens)
     assert np.isnan(per_floor[:, 6]).all()
     for m, b in itertools.product(range(c.num_moe_layers), (0, 2, tokens - 1)):
         assert per_floor[m, b] == len(rooms(trace, m, 6) & rooms(trace, m, b))
@@ -154,7 +126,7 @@ def test_woken_grows_as_the_calls_say(look):
     assert found.woken == len(awake) == trace.experts_touched
     assert found.per_token == c.num_moe_layers * (c.num_experts_per_tok + c.n_shared_experts)
     grown = figures.growth(visit, found)["series"]
-    assert read(grown[0]["values"])[-1] == len(awake)
+    assert floats(grown[0]["values"])[-1] == len(awake)
     assert f"{found.woken:,}" in figures.growth(visit, found)["note"]
 
 
@@ -187,7 +159,7 @@ def test_the_parts_are_the_whole_and_so_is_what_they_are_worth(look):
     logits = trace.logits[at].double()
     assert found.logit == pytest.approx(float(logits.max() - logits.mean()), abs=1e-4)
     plate = figures.pushes(visit, found, each)
-    tops = {one["role"]: read(one["values"]) for one in plate["series"]}
+    tops = {one["role"]: floats(one["values"]) for one in plate["series"]}
     assert tops["attention"][-1] == pytest.approx(found.parts["attention"], abs=1e-4)
     assert tops["intern"][-1] == pytest.approx(found.parts["interns"], abs=1e-4)
     assert np.isnan(tops["desk"][first:]).all() and tops["desk"][first - 1] == pytest.approx(found.parts["desk"])
@@ -305,9 +277,9 @@ def test_agreement_is_drawn_as_it_was_recorded(clinic_look, leaving):
     visit = clinic_look(floor=2)
     plate = figures.agreement(visit, leaving)
     same, correct = plate["series"]
-    assert read(same["values"]) == pytest.approx(leaving.agreement)
-    assert read(same["low"]) == pytest.approx(leaving.low) and read(same["high"]) == pytest.approx(leaving.high)
-    assert read(correct["values"]) == pytest.approx(leaving.correct)
+    assert floats(same["values"]) == pytest.approx(leaving.agreement)
+    assert floats(same["low"]) == pytest.approx(leaving.low) and floats(same["high"]) == pytest.approx(leaving.high)
+    assert floats(correct["values"]) == pytest.approx(leaving.correct)
     for said in ("40.0%", "35.0%", "44.0%", "20.0%", "50.0%", "12,345", "678", "floor 2"):
         assert said in plate["note"]
 
@@ -396,7 +368,7 @@ def test_edges(app, lang, text, token):
     assert fine(at)
     found = shown(at)
     assert found["everybody"]["axes"][1]["count"] == found["shared"]["axes"][1]["count"]
-    assert all(math.isfinite(v) for v in read(found["everybody"]["values"]))
+    assert all(math.isfinite(v) for v in floats(found["everybody"]["values"]))
 
 
 def test_the_floors_of_the_picture_are_those_of_the_house(app, hospital_folder, monkeypatch):

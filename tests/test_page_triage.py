@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import screens
 import torch
+from screens import LANGUAGES, fine, prose, shown, skip, values
 from streamlit.testing.v1 import AppTest
 
 import model
@@ -19,10 +20,9 @@ from pages.kit import chapter, service, state, words
 from pages.kit.figures import common, triage
 
 ROOT = Path(__file__).resolve().parents[1]
-APP, PAGE = str(ROOT / "app.py"), "pages/triage.py"
+PAGE = "pages/triage.py"
 SENTENCE = "Doctor, I have a fever. Doctor, it hurts."
 LONG = "面" * model.MAX_TOKENS
-LANGUAGES = ["en", "zh"]
 
 
 @pytest.fixture(scope="module", params=["clinic", "hospital"])
@@ -35,13 +35,8 @@ def look(house):
     """A visit without a screen, on the highest floor of the desk."""
 
     def at(text: str = SENTENCE, token: int = 6, floor: int | None = None) -> chapter.Visit:
-        trace = house.trace(text)
-        pieces = [
-            {"text": piece.text.strip() or "_", "partial": False, "special": piece.is_special}
-            for piece in house.tokenizer.pieces(list(trace.ids))
-        ]
-        floor = trace.config.first_k_dense_replace if floor is None else floor
-        return chapter.Visit("triage", house, text, trace, token, floor, pieces)
+        floor = house.config.first_k_dense_replace if floor is None else floor
+        return screens.visit(house, "triage", text, token, floor)
 
     return at
 
@@ -54,39 +49,9 @@ def app(monkeypatch, hospital_folder):
     def open_page(lang: str = "en", checkpoint: Path | None = None, **query: str) -> AppTest:
         if checkpoint is not None:
             monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(checkpoint))
-        at = AppTest.from_file(APP, default_timeout=60)
-        for name, value in {"lang": lang, "s": SENTENCE, **query}.items():
-            at.query_params[name] = value
-        return at.switch_page(PAGE).run()
+        return screens.open_page(PAGE, lang, **{"s": SENTENCE, **query})
 
     return open_page
-
-
-def fine(at: AppTest) -> bool:
-    return not at.exception and not at.error
-
-
-def shown(at: AppTest) -> dict[str, dict]:
-    """Every plate on the page, by "mount.id"."""
-    found = {}
-    for one in at.get("bidi_component"):
-        if one.proto.component_name == "plates":
-            data = json.loads(one.proto.json)
-            found.update({f"{data['page']}.{plate['id']}": plate for plate in data["plates"]})
-    return found
-
-
-def values(plate: dict) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(plate["values"]), "<f4")
-
-
-def spoken(at: AppTest) -> str:
-    return "\n".join(one.value for one in at.markdown).replace("\\", "")
-
-
-def skip(at: AppTest, lang: str = "en") -> AppTest:
-    button = next(b for b in at.button if b.label == words.say(lang, "chapter.show_me"))
-    return button.click().run()
 
 
 def length(vector) -> float:
@@ -177,7 +142,7 @@ def test_every_depth(app, clinic_folder, lang, depth):
     assert fine(at) and at.title[0].value == words.say(lang, "triage.title")
     assert bool(at.latex) == (depth == "maths") and bool(at.code) == (depth == "code")
     assert not any("@" in one.value for one in at.latex)
-    assert fine(skip(at, lang)) and "triage.desk.lengths" in shown(at)
+    assert fine(skip(at)) and "triage.desk.lengths" in shown(at)
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -186,7 +151,7 @@ def test_every_depth(app, clinic_folder, lang, depth):
 ], ids=["one token", "256 tokens", "door of 256", "door", "no desk up there", "odd"])  # fmt: skip
 def test_edges(app, clinic_folder, lang, query):
     at = app(lang, clinic_folder, **query)
-    assert fine(at) and fine(skip(at, lang))
+    assert fine(at) and fine(skip(at))
     assert all(np.isfinite(values(plate)).all() for plate in shown(at).values() if "values" in plate)
     assert shown(at)["triage.who.step_floor"]["axes"][0]["count"] == 1, "only floors of the desk can be chosen"
 
@@ -195,10 +160,10 @@ def test_edges(app, clinic_folder, lang, query):
 @pytest.mark.parametrize("token,floor", [(6, 1), (0, 3)])
 def test_numbers_in_the_sentences(app, hospital_folder, lang, token, floor):
     """Each number that is said is put together again from the trace."""
-    at = skip(app(lang, token=str(token), floor=str(floor)), lang)
+    at = skip(app(lang, token=str(token), floor=str(floor)))
     live, n = model.load(hospital_folder), chapter.number
     trace, c, layer = live.trace(SENTENCE), live.config, floor - 1
-    said, made = spoken(at), shown(at)
+    said, made = prose(at), shown(at)
     attention, ffn = length(trace.attention_output[layer, token]), length(trace.ffn_output[layer, token])
     assert words.say(lang, "triage.larger.answer", attention=n(attention), ffn=n(ffn)) in said
     assert n(angle(trace.hidden[floor, token], trace.hidden[0, token])) in made["triage.desk.turns"]["note"]
@@ -246,7 +211,7 @@ def test_the_question_hides_and_then_shows(app, hospital_folder, guess):
     larger = "ffn" if length(trace.ffn_output[0, 6]) > length(trace.attention_output[0, 6]) else "attention"
     next(b for b in at.button if b.label == words.say("en", f"triage.larger.{guess}")).click().run()
     assert fine(at) and "triage.desk.lengths" in shown(at)
-    assert words.say("en", "chapter.right" if guess == larger else "chapter.wrong") in spoken(at)
+    assert words.say("en", "chapter.right" if guess == larger else "chapter.wrong") in prose(at)
 
 
 def test_looking_leaves_the_model_and_its_trace_alone(look):

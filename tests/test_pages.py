@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import screens
 import torch
+from screens import LANGUAGES, fine
 from streamlit.testing.v1 import AppTest
 
 import model
@@ -21,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[1]
 APP = str(ROOT / "app.py")
 PAGES = [path for path, _, _ in shell.PAGES]
 NAMES = [Path(path).stem for path in PAGES]
-LANGUAGES = ["en", "zh"]
 SENTENCE = "Doctor, I have a fever."
 LONG = "面" * model.MAX_TOKENS
 say = words.say
@@ -41,16 +42,9 @@ def visit(monkeypatch, clinic_folder):
     def open_page(page: str, lang: str = "en", checkpoint: Path | None = None, **query: str) -> AppTest:
         if checkpoint is not None:
             monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(checkpoint))
-        at = AppTest.from_file(APP, default_timeout=60)
-        for name, value in {"lang": lang, **query}.items():
-            at.query_params[name] = value
-        return at.switch_page(page).run()
+        return screens.open_page(page, lang, **query)
 
     return open_page
-
-
-def fine(at: AppTest) -> bool:
-    return not at.exception and not at.error
 
 
 def sentences(at: AppTest) -> list[str]:

@@ -319,7 +319,7 @@ class View {
       row.onpointerenter = () => this.point({ floor: this.floor, room: Number(row.dataset.room) });
       row.onpointerleave = () => this.point(null);
       row.onclick = () => this.visit(this.floor, Number(row.dataset.room));
-      row.classList.toggle("link", this.data.go);
+      row.classList.add("link");
       return row;
     }));
     this.corridorHint.textContent = this.say(this.all ? "corridors_all" : "corridors_hint", values);
@@ -435,7 +435,7 @@ class View {
   click(at, touch) {
     if (!at) return;
     const again = at.glass && this.hover?.room === at.room; // a finger cannot hover: it looks first, then goes
-    const enters = at.room != null && this.layerOf(at.floor) >= 0 && this.data.go && (!touch || again);
+    const enters = at.room != null && this.layerOf(at.floor) >= 0 && (!touch || again);
     if (enters) return this.visit(at.floor, at.room);
     this.stand(at.floor);
     this.point(at);
@@ -767,7 +767,7 @@ class View {
       lines.push(called ? this.say("tip_called", { weight: this.fixed(called.weight, 2) }) : this.say(open ? "tip_open" : "tip_closed"));
       lines.push(this.say("tip_scores", { score: this.fixed(score, 2), bias: this.fixed(bias, 3) }));
     }
-    return this.data.go ? [...lines, this.say("tip_go")] : lines;
+    return [...lines, this.say("tip_go")];
   }
 
   drawTip(g) {

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import unicodedata
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 
-from pages.kit import shell, words
+from pages.kit import words
 from pages.kit.plates import browser_version, loader
 
 if TYPE_CHECKING:  # not at run time: see plates.py
@@ -52,6 +53,16 @@ def _visible(char: str) -> str:
 
 _JOINER = "\u200d"  # holds emoji together, invisible
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u3000": "␣", "\u00a0": "␣"}
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """The names of a list, those that look alike (\uff1f and ?) with their code points behind them."""
+    looks = [unicodedata.normalize("NFKC", name) for name in names]
+    alike = Counter(looks)
+    return [
+        f"{name} ({' '.join(f'U+{ord(char):04X}' for char in name)})" if alike[look] > 1 else name
+        for name, look in zip(names, looks, strict=True)
+    ]
 
 
 def pieces(tokenizer: Tokenizer, ids: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -125,8 +136,8 @@ def _detail(trace: Trace, tokenizer: Tokenizer, token: int, likely: int) -> dict
         "weights": _rounded(trace.weights[:, token]),
         "corridors": _rounded(trace.group_scores[:, token]),
         "next": [
-            {"text": shown(p), "special": p.is_special, "probability": float(candidate.probability)}
-            for p, candidate in zip(likeliest, candidates, strict=True)
+            {"text": name, "special": p.is_special, "probability": float(candidate.probability)}
+            for name, p, candidate in zip(apart([shown(p) for p in likeliest]), likeliest, candidates, strict=True)
         ],
     }  # fmt: skip
 
@@ -176,7 +187,7 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
         key=KEY,
         data={
             **picture, "floor": floor, "follow": follow, "heard": shown["heard"], "placed": shown["placed"],
-            "go": shell.has("department"), "words": words.group("building"), "lang": words.t("language.html"),
+            "words": words.group("building"), "lang": words.t("language.html"),
         },
         default={"pick": None},
         on_pick_change=heard,

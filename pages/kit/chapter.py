@@ -295,11 +295,12 @@ def score() -> tuple[int, int]:
 def end(visit: Visit, *bends: str) -> None:
     """Where the story bends (words `<page>.bend.<row>.said`, `.true`, `.source`), and the door to the next page."""
     st.subheader(t("chapter.bends"), anchor=False)
-    for row in bends:
-        key = f"{visit.page}.bend.{row}"
-        said, true = st.columns(2, gap="large")
-        said.markdown(f"**{t('chapter.said')}** {t(f'{key}.said')}")
-        true.markdown(f"**{t('chapter.true')}** {t(f'{key}.true')}")
-        true.caption(t(f"{key}.source"))
+    with st.container(key="bends"):
+        for row in bends:
+            key = f"{visit.page}.bend.{row}"
+            said, true = st.columns(2, gap="large")
+            said.markdown(f"**{t('chapter.said')}** {t(f'{key}.said')}")
+            true.markdown(f"**{t('chapter.true')}** {t(f'{key}.true')}")
+            true.caption(t(f"{key}.source"))
     shell.door(visit.page)
     state.publish()

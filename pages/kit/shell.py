@@ -118,17 +118,6 @@ def door(page: str) -> None:
                 st.page_link(path, label=t(words_key, page=t(key)), icon=icon)
 
 
-def go(page: str) -> None:
-    """Straight to a page, if the house has it."""
-    if has(page):
-        st.switch_page(f"pages/{page}.py")
-
-
-def has(page: str) -> bool:
-    """Whether the house has such a page."""
-    return any(path == f"pages/{page}.py" for path, _, _ in PAGES)
-
-
 def plain(text: str) -> str:
     """Text that Markdown leaves as it is."""
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:])", r"\\\1", text)

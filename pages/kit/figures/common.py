@@ -30,7 +30,7 @@ def next_tokens(visit: Visit, trace: Trace, base: Trace | None = None, n: int = 
     before = base.probabilities(visit.token) if base is not None else None
     return plates.rank(
         "next",
-        [said(visit, one.id) for one in best],
+        building.apart([said(visit, one.id) for one in best]),
         [one.probability for one in best],
         before=[float(before[one.id]) for one in best] if before is not None else None,
         percent=True,

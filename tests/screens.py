@@ -1,0 +1,62 @@
+"""What tests of pages need: a visit without a screen, a page opened by its link, and what stands on it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+from streamlit.testing.v1 import AppTest
+
+from pages.kit import building, chapter, service
+
+APP = str(Path(__file__).resolve().parents[1] / "app.py")
+LANGUAGES = ["en", "zh"]
+
+
+def visit(house: service.Hospital, page: str, text: str, token: int, floor: int) -> chapter.Visit:
+    """What a page looks at, with nothing drawn."""
+    trace = house.trace(text)
+    return chapter.Visit(page, house, text, trace, token, floor, building.pieces(house.tokenizer, trace.ids))
+
+
+def open_page(path: str, lang: str = "en", **query: object) -> AppTest:
+    """A visitor who opens a page by its link; TOKEN_HOSPITAL_CHECKPOINT says which model is there."""
+    at = AppTest.from_file(APP, default_timeout=120)
+    for name, value in {"lang": lang, **query}.items():
+        at.query_params[name] = str(value)
+    return at.switch_page(path).run()
+
+
+def fine(at: AppTest) -> bool:
+    return not at.exception and not at.error
+
+
+def shown(at: AppTest) -> dict[str, dict]:
+    """Every plate on the page, by its id and by "mount.id"; of equal ids the last."""
+    found = {}
+    for one in at.get("bidi_component"):
+        if one.proto.component_name == "plates":
+            data = json.loads(one.proto.json)
+            for plate in data["plates"]:
+                found[plate["id"]] = found[f"{data['page']}.{plate['id']}"] = plate
+    return found
+
+
+def floats(encoded: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(encoded), "<f4")
+
+
+def values(plate: dict) -> np.ndarray:
+    return floats(plate["values"])
+
+
+def prose(at: AppTest) -> str:
+    """All that is said, without the signs that keep Markdown off."""
+    return "\n".join(one.value for one in at.markdown).replace("\\", "")
+
+
+def skip(at: AppTest) -> AppTest:
+    """Have the answer of the first open question shown."""
+    return next(b for b in at.button if str(b.key).endswith(".skip")).click().run()
