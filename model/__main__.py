@@ -71,6 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--shuffles", type=_positive, help="of the documents' subjects, for what chance alone gives")
     sub.add_argument("--seed", type=_natural, default=0)
 
+    sub = command("lab", "Run an experiment of model/labs for every seed and record it for the pages.")
+    sub.add_argument("name", help="a file of model/labs")
+    sub.add_argument("--seeds", type=_natural, nargs="+", help="instead of the experiment's own")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="instead of assets/labs")
+
     sub = command("export", "Write the published layout, which transformers loads.")
     sub.add_argument("folder", type=Path)
     sub.add_argument("--from-run", type=Path, help="take the weights of a training run instead of a checkpoint")
@@ -257,8 +262,20 @@ def _bench(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return result, "\n".join(f"{name:>28}  {value}" for name, value in result.items())
 
 
+def _lab(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from model import labs
+
+    def report(seed: int, step: labs.Step) -> None:
+        if step.point is not None or step.done == step.total:
+            print(f"seed {seed}  {step.done}/{step.total}  loss {step.loss:.3f}", file=sys.stderr, flush=True)
+
+    result = labs.record(args.name, args.seeds, report)
+    path = labs.write(result, args.out) if args.out else labs.write(result)
+    return result, f"{path}: {len(result['runs'])} runs"
+
+
 _COMMANDS = {"trace": _trace, "generate": _generate, "train": _train, "evaluate": _evaluate, "study": _study,
-             "export": _export, "verify": _verify, "bench": _bench}  # fmt: skip
+             "lab": _lab, "export": _export, "verify": _verify, "bench": _bench}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -123,6 +124,8 @@ def losses(model: DeepseekV3, ids: Tensor, settings: TrainSettings) -> Losses:
 
 
 _MOST_PARTS = 4  # each part holds a gradient of the whole model
+THREADS: ContextVar[int | None] = ContextVar("threads", default=None)
+"""Threads that a step may use, where that is not what torch was told (a run beside others in one process)."""
 
 
 def backward(model: DeepseekV3, ids: Tensor, settings: TrainSettings) -> Losses:
@@ -131,7 +134,7 @@ def backward(model: DeepseekV3, ids: Tensor, settings: TrainSettings) -> Losses:
     On a CPU the rows are dealt to as many parts as there are threads, each of which runs on one: operations of this
     size hardly use two cores, two parts do. Parts are added in a fixed order, so that a run can be repeated exactly.
     """
-    threads = torch.get_num_threads()
+    threads = THREADS.get() or torch.get_num_threads()
     parts = min(threads, _MOST_PARTS, len(ids)) if ids.device.type == "cpu" else 1
     model.zero_grad()
     if parts == 1:
@@ -252,6 +255,39 @@ def optimiser(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.95), eps=1e-10, fused=True)
 
 
+def take_step(
+    model: DeepseekV3, optimiser: torch.optim.Optimizer, ids: Tensor, settings: TrainSettings, step: int,
+    share: Callable[[Tensor, Tensor], None] | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """One optimiser step on ids (B, T), the `step`-th (from 0) of a run; what is worth keeping of it.
+
+    `share(loads, numbers)` makes gradients, loads and losses those of a global batch, in place. TrainingError where the
+    gradient is not finite; the weights are then as they were.
+    """
+    start = time.perf_counter()
+    for group in optimiser.param_groups:
+        group["lr"] = settings.rate(step)
+    result = backward(model, ids, settings)
+    loads = torch.stack(result.loads) if result.loads else torch.zeros(0, 1)
+    numbers = torch.stack([result.next_token, result.mtp])
+    if share:
+        share(loads, numbers)
+    norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+    if not bool(torch.isfinite(norm)):
+        raise TrainingError(f"The gradient is not finite at step {step}; lower --learning-rate and resume.",
+                            "lab_diverged", step=step)  # fmt: skip
+    optimiser.step()
+    if step < settings.steps * (1 - settings.bias_freeze):
+        nudge_biases(model, loads, settings.bias_speed)
+    load = loads.float()
+    return {
+        "step": step + 1, "loss": float(numbers[0]), "mtp_loss": float(numbers[1]), "grad_norm": float(norm),
+        "learning_rate": optimiser.param_groups[0]["lr"],
+        "max_vio": float((load.amax(1) / load.mean(1) - 1).mean()) if len(load) else 0.0,
+        "dead_experts": int((load == 0).sum()), "seconds": time.perf_counter() - start,
+    }  # fmt: skip
+
+
 def _step_of(line: str) -> float:
     """The step of a line of the metrics file; a line that a kill cut short belongs to no saved step."""
     try:
@@ -282,46 +318,28 @@ class Run:
 
     # -- one step
 
-    def _share_gradients(self) -> None:
-        """Average the gradients over the processes, in one message."""
+    def _share(self, loads: Tensor, numbers: Tensor) -> None:
+        """Average the gradients and the losses over the processes, and add up the loads."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in gradients])
         dist.all_reduce(flat)
         flat /= self.world
         for g, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             g.copy_(part.view_as(g))
+        dist.all_reduce(loads)
+        dist.all_reduce(numbers)
+        numbers /= self.world
 
     def advance(self) -> dict[str, float]:
         """One optimiser step on the next global batch; returns what the metrics file keeps of it."""
-        start, s = time.perf_counter(), self.settings
+        s = self.settings
         ids = self.rows.batch(self.step, s.rows)[self.rank :: self.world].to(self.device)
-        for group in self.optimiser.param_groups:
-            group["lr"] = s.rate(self.step)
-        result = backward(self.model, ids, s)
-        loads = torch.stack(result.loads) if result.loads else torch.zeros(0, 1)
-        numbers = torch.stack([result.next_token, result.mtp])
-        if self.world > 1:
-            self._share_gradients()
-            dist.all_reduce(loads)
-            dist.all_reduce(numbers)
-            numbers /= self.world
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        if not bool(torch.isfinite(norm)):
-            raise TrainingError(f"The gradient is not finite at step {self.step}; lower --learning-rate and resume.")
-        self.optimiser.step()
-        if self.step < s.steps * (1 - s.bias_freeze):
-            nudge_biases(self.model, loads, s.bias_speed)
+        row = take_step(self.model, self.optimiser, ids, s, self.step, self._share if self.world > 1 else None)
         self.step += 1
-        spent = time.perf_counter() - start
-        self.seconds += spent
-        load = loads.float()
-        return {
-            "step": self.step, "loss": float(numbers[0]), "mtp_loss": float(numbers[1]), "grad_norm": float(norm),
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
-            "max_vio": float((load.amax(1) / load.mean(1) - 1).mean()) if len(load) else 0.0,
-            "dead_experts": int((load == 0).sum()), "tokens": self.step * s.rows * s.length,
-            "tokens_per_second": s.rows * s.length / spent, "seconds": self.seconds,
-        }  # fmt: skip
+        self.seconds += row["seconds"]
+        tokens = s.rows * s.length
+        return {**row, "tokens": self.step * tokens, "tokens_per_second": tokens / row["seconds"],
+                "seconds": self.seconds}  # fmt: skip
 
     # -- stop and resume
 

@@ -82,9 +82,27 @@ class Visit:
         return hashlib.sha256(repr(what).encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class Room:
+    """A page that looks at no sentence. Its questions are asked once a visit."""
+
+    page: str
+
+    def stamp(self, every_token: bool = True, every_floor: bool = True) -> str:
+        """As in `Visit`: nothing here changes with a sentence."""
+        return self.page
+
+
 def bare(text: str) -> str:
     """A token as it is called in a sentence: without the sign for the space in front of it."""
     return text[1:] if text.startswith("␣") and len(text) > 1 else text
+
+
+def enter(page: str) -> Room:
+    """Heading and lead of a page that looks at no sentence."""
+    st.title(t(f"{page}.title"), anchor=False)
+    st.html(f'<p class="lead">{t(f"{page}.lead")}</p>')
+    return Room(page)
 
 
 def begin(page: str, floors: Floors = None) -> Visit:
@@ -223,7 +241,7 @@ def tex_text(text: str) -> str:
 
 
 def predict(
-    visit: Visit,
+    visit: Visit | Room,
     key: str,
     options: Sequence[str],
     right: int,
@@ -268,12 +286,12 @@ def predict(
     return said is not None
 
 
-def guessed(visit: Visit, key: str, *, every_token: bool = True, every_floor: bool = True) -> bool:
+def guessed(visit: Visit | Room, key: str, *, every_token: bool = True, every_floor: bool = True) -> bool:
     """What `predict` will return: for what stands above it and would give the answer away."""
     return _place(visit, key, every_token, every_floor) in st.session_state
 
 
-def _place(visit: Visit, key: str, every_token: bool, every_floor: bool) -> str:
+def _place(visit: Visit | Room, key: str, every_token: bool, every_floor: bool) -> str:
     return f"predict.{key}.{visit.stamp(every_token, every_floor)}"
 
 
@@ -292,7 +310,7 @@ def score() -> tuple[int, int]:
 # -- where the story bends, and where to go next -----------------------------------------------------------------------
 
 
-def end(visit: Visit, *bends: str) -> None:
+def end(visit: Visit | Room, *bends: str) -> None:
     """Where the story bends (words `<page>.bend.<row>.said`, `.true`, `.source`), and the door to the next page."""
     st.subheader(t("chapter.bends"), anchor=False)
     with st.container(key="bends"):

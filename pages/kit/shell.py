@@ -17,15 +17,24 @@ from pages.kit.words import t
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PAGES = (  # in the order in which a patient walks; the file's name is the page's address
-    ("pages/lobby.py", "nav.lobby", ":material/local_hospital:"),
-    ("pages/triage.py", "nav.triage", ":material/door_front:"),
-    ("pages/department.py", "nav.department", ":material/meeting_room:"),
-    ("pages/round.py", "nav.round", ":material/grid_on:"),
-    ("pages/heads.py", "nav.heads", ":material/visibility:"),
-    ("pages/postal.py", "nav.postal", ":material/local_post_office:"),
-    ("pages/discharge.py", "nav.discharge", ":material/logout:"),
-)
+Row = tuple[str, str, str]  # file (its name is the page's address), words of its name, icon
+
+WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in the order in which one walks
+    "nav.walk": (
+        ("pages/lobby.py", "nav.lobby", ":material/local_hospital:"),
+        ("pages/triage.py", "nav.triage", ":material/door_front:"),
+        ("pages/department.py", "nav.department", ":material/meeting_room:"),
+        ("pages/round.py", "nav.round", ":material/grid_on:"),
+        ("pages/heads.py", "nav.heads", ":material/visibility:"),
+        ("pages/postal.py", "nav.postal", ":material/local_post_office:"),
+        ("pages/discharge.py", "nav.discharge", ":material/logout:"),
+    ),
+    "nav.others": (),
+    "nav.price": (),
+    "nav.library": (),
+}
+WALK = WINGS["nav.walk"]  # the pages on which one sentence's trace is watched
+PAGES = tuple(row for wing in WINGS.values() for row in wing)
 
 _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
 
@@ -39,7 +48,11 @@ def navigation() -> st.Page:
     title must be set last: otherwise it is the page's alone."""
     st.set_page_config(page_icon=str(ROOT / "assets" / "favicon.svg"), layout="wide")
     page = st.navigation(
-        [st.Page(path, title=t(key), icon=icon, default=i == 0) for i, (path, key, icon) in enumerate(PAGES)],
+        {
+            t(wing): [st.Page(path, title=t(key), icon=icon, default=path == PAGES[0][0]) for path, key, icon in rows]
+            for wing, rows in WINGS.items()
+            if rows
+        },
         position="top",
     )
     st.set_page_config(page_title=f"{page.title} · {t('product')}")
