@@ -85,7 +85,7 @@ def rows() -> Iterator[tuple[str, str, list[float]]]:
     """(page, control, milliseconds of every turn), one after the other."""
     house = service.hospital()
     number = 0
-    for path, _, _ in shell.PAGES:
+    for path, _, _ in shell.WALK:
         page = Path(path).stem
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
         if page != "lobby":

@@ -9,8 +9,13 @@ from pathlib import Path
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from pages.kit import building, chapter, service
+from pages.kit import building, chapter, service, shell
 
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [path for path, _, _ in shell.PAGES]
+WALK = [path for path, _, _ in shell.WALK]
+READING = [*WALK, *(p for p in PAGES if p not in WALK and "chapter.begin(" in (ROOT / p).read_text("utf-8"))]
+"""Pages that look at the visitor's sentence."""
 APP = str(Path(__file__).resolve().parents[1] / "app.py")
 LANGUAGES = ["en", "zh"]
 

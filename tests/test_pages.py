@@ -13,15 +13,14 @@ import psutil
 import pytest
 import screens
 import torch
-from screens import LANGUAGES, fine
+from screens import LANGUAGES, PAGES, READING, WALK, fine
 from streamlit.testing.v1 import AppTest
 
 import model
-from pages.kit import ask, code, service, shell, state, words
+from pages.kit import ask, code, service, state, words
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = str(ROOT / "app.py")
-PAGES = [path for path, _, _ in shell.PAGES]
 NAMES = [Path(path).stem for path in PAGES]
 SENTENCE = "Doctor, I have a fever."
 LONG = "面" * model.MAX_TOKENS
@@ -70,7 +69,7 @@ def open_all(at: AppTest, lang: str) -> AppTest:
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", READING, ids=lambda page: Path(page).stem)
 def test_every_page_at_every_depth_for_everything_that_can_be_read(visit, page, lang):
     """Examples, one token, 256 tokens, and every odd text: one visitor, who goes through the depths on the way."""
     at, name = visit(page, lang), Path(page).stem
@@ -87,7 +86,7 @@ def test_every_page_at_every_depth_for_everything_that_can_be_read(visit, page, 
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", READING, ids=lambda page: Path(page).stem)
 def test_what_cannot_be_read_is_one_sentence(visit, page, lang):
     """What was there before stays, and so does what was typed."""
     at = visit(page, lang, s=SENTENCE)
@@ -103,7 +102,7 @@ def test_what_cannot_be_read_is_one_sentence(visit, page, lang):
     assert fine(type_in(at, "面"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", READING, ids=lambda page: Path(page).stem)
 def test_a_link_with_a_bad_sentence(visit, page):
     """Nothing was there before: the sentence alone."""
     at = visit(page, "zh", s="面 " * 400)
@@ -112,7 +111,7 @@ def test_a_link_with_a_bad_sentence(visit, page):
 
 
 @pytest.mark.parametrize("how,key", [("nowhere", "checkpoint_missing"), ("cut", "checkpoint_damaged")])
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize("page", READING, ids=lambda page: Path(page).stem)
 def test_without_a_checkpoint_every_page_says_so(visit, clinic_folder, tmp_path, page, how, key):
     folder = tmp_path / how
     if how == "cut":
@@ -134,6 +133,16 @@ def test_a_link_with_everything_set_to_what_is_not_there(visit, page):
     for change in changes:
         at = open_all(visit(page, "en", s=SENTENCE, change=change, **far), "en")
         assert not at.exception and len(at.error) <= 1
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in READING], ids=lambda page: Path(page).stem)
+def test_every_other_page_at_every_depth(visit, page, lang):
+    at, name = visit(page, lang), Path(page).stem
+    assert fine(at) and at.title[0].value == say(lang, f"{name}.title")
+    for depth in state.DEPTHS:
+        at.session_state["setting.depth"] = depth
+        assert fine(open_all(at.run(), lang)), depth
 
 
 # -- code that is shown ------------------------------------------------------------------------------------------------
@@ -161,7 +170,7 @@ def asked_for() -> list[tuple[str, tuple]]:
 
 
 def test_every_page_shows_code():
-    assert {page for page, _, _ in asked_for()} >= set(PAGES)
+    assert {page for page, _, _ in asked_for()} >= set(WALK)
 
 
 @pytest.mark.parametrize("page,args,more", asked_for(), ids=lambda given: None if isinstance(given, dict) else str(given)[:60])
@@ -238,7 +247,7 @@ def test_a_hundred_turns_leave_memory_and_the_shared_model_alone(visit, clinic_f
     assert sum(t.numel() for t in everything.values()) > 100_000, "the model is among what is looked at"
     before, own = {key: digest(t) for key, t in everything.items()}, house.trace(SENTENCE).logits.clone()
     process = psutil.Process()
-    visitors = {page: visit(page, s=SENTENCE) for page in PAGES}
+    visitors = {page: visit(page, s=SENTENCE) for page in WALK}
 
     def round_of_turns(again: int) -> int:
         count = 0
