@@ -92,7 +92,8 @@ class Trace:
 
     def experts_touched_per_layer(self) -> Tensor:
         """(M,): how many different routed experts this text woke on each MoE layer."""
-        return self.woken().any(1).sum(1)
+        called = torch.zeros(self.chosen.shape[0], self.config.n_routed_experts, dtype=torch.bool)
+        return called.scatter_(1, self.chosen.flatten(1), True).sum(1)
 
     @property
     def experts_touched(self) -> int:

@@ -4,8 +4,10 @@ from pages.kit.shell import require_shell
 
 require_shell()
 
+import streamlit as st  # noqa: E402
+
 from model import Interventions, costs  # noqa: E402
-from pages.kit import chapter, plates  # noqa: E402
+from pages.kit import chapter, plates, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.figures import common, triage  # noqa: E402
@@ -71,27 +73,37 @@ chapter.explain(
 )
 plates.mount("triage.everybody", [triage.used(c)], picked)
 
-deaf = frozenset((visit.layer, head) for head in range(c.num_attention_heads))
-changed = visit.changed(Interventions(silence_heads=deaf))
-moved = common.answers(visit, changed)
 chapter.explain(
     "triage.touch",
     code=[source(ENGINE, "Engine._attend")],
     tex={"floor": visit.floor},
     floor=visit.floor,
     token=visit.name(),
-    before=moved.before,
-    after=moved.after,
-    was=percent(moved.was),
-    now=percent(moved.now),
 )
-plates.mount(
-    "triage.touch",
-    [
-        common.next_tokens(visit, changed, trace, width="half", title=t("triage.touch.next")),
-        triage.drift(visit, changed),
-    ],
-    picked,
-)
+st.session_state["triage.closed"] = state.get("change") == "close_records"
+if st.toggle(
+    t("triage.touch.switch", floor=visit.floor),
+    key="triage.closed",
+    on_change=lambda: state.put("change", "close_records" if st.session_state["triage.closed"] else None),
+):
+    deaf = frozenset((visit.layer, head) for head in range(c.num_attention_heads))
+    changed = visit.changed(Interventions(silence_heads=deaf))
+    moved = common.answers(visit, changed)
+    chapter.say(
+        "triage.touch.now",
+        token=visit.name(),
+        before=moved.before,
+        after=moved.after,
+        was=percent(moved.was),
+        now=percent(moved.now),
+    )
+    plates.mount(
+        "triage.touch",
+        [
+            common.next_tokens(visit, changed, trace, width="half", title=t("triage.touch.next")),
+            triage.drift(visit, changed),
+        ],
+        picked,
+    )
 
 chapter.end(visit, "sends", "mlp")

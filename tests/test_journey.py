@@ -19,6 +19,7 @@ SENTENCE = "Doctor, I have a fever."
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 # What is told apart on a page beyond the sentence, so that axe sees every kind of picture and control.
 MORE = {
+    "triage": {"change": "close_records"},
     "department": {"change": "dismiss"}, "heads": {"change": "silence_heads"}, "postal": {"rank": "4"},
     "discharge": {"written": "4", "ahead": "1"},
 }  # fmt: skip

@@ -160,7 +160,7 @@ def test_edges(app, clinic_folder, lang, query):
 @pytest.mark.parametrize("token,floor", [(6, 1), (0, 3)])
 def test_numbers_in_the_sentences(app, hospital_folder, lang, token, floor):
     """Each number that is said is put together again from the trace."""
-    at = skip(app(lang, token=str(token), floor=str(floor)))
+    at = skip(app(lang, token=str(token), floor=str(floor), change="close_records"))
     live, n = model.load(hospital_folder), chapter.number
     trace, c, layer = live.trace(SENTENCE), live.config, floor - 1
     said, made = prose(at), shown(at)
@@ -195,9 +195,18 @@ def test_maths_holds_the_followed_tokens_numbers(app, hospital_folder):
         assert f"\\lVert\\{name}\\rVert = {put(length(vector))}" in text
 
 
+def test_nothing_is_closed_before_somebody_closes_it(app, hospital_folder):
+    at = app(token="6", floor="1")
+    assert "triage.touch.drift" not in shown(at)
+    at = at.toggle(key="triage.closed").set_value(True).run()
+    assert fine(at) and "triage.touch.drift" in shown(at) and at.query_params["change"] == "close_records"
+    at = at.toggle(key="triage.closed").set_value(False).run()
+    assert fine(at) and "triage.touch.drift" not in shown(at) and "change" not in at.query_params
+
+
 def test_another_floor_closes_another_room(app, hospital_folder):
     """What is changed follows the floor: below it nothing moves."""
-    first = [np.frombuffer(base64.b64decode(shown(app(floor=str(floor)))["triage.touch.drift"]["series"][0]["values"]), "<f4")
+    first = [np.frombuffer(base64.b64decode(shown(app(floor=str(floor), change="close_records"))["triage.touch.drift"]["series"][0]["values"]), "<f4")
              for floor in (1, 2, 3)]  # fmt: skip
     for floor, gaps in enumerate(first, 1):
         assert (gaps[: floor - 1] == 0).all() and (gaps[floor - 1 :] > 0).all()

@@ -129,7 +129,7 @@ def test_a_link_with_everything_set_to_what_is_not_there(visit, page):
     """Other floors, rooms, heads, ranks and tokens than this house has."""
     far = {"token": "999999", "floor": "999999", "other": "999999", "room": "999999", "head": "999999", "rank": "999",
            "step": "48", "branch": "47.999999"}  # fmt: skip
-    changes = {"department": ["force", "softmax"], "heads": ["silence_heads"]}.get(Path(page).stem, [""])
+    changes = {"department": ["force", "softmax"], "heads": ["silence_heads"], "triage": ["close_records"]}.get(Path(page).stem, [""])
     for change in changes:
         at = open_all(visit(page, "en", s=SENTENCE, change=change, **far), "en")
         assert not at.exception and len(at.error) <= 1
@@ -185,7 +185,7 @@ def test_code_that_is_shown_is_found(page, args, more):
 
 TURNS = {
     "lobby": [{"follow": "all"}, {"floor": 2}, {"floor": 4}, {"token": 3}],
-    "triage": [{"token": 1}, {"token": 2}, {"token": 5}],
+    "triage": [{"token": 1}, {"change": "close_records"}, {"token": 5}],
     "department": [{"change": c} for c in ("dismiss", "force", "silence_shared", "silence_routed", "bias_in_weights",
                                            "mask_with_zero", "softmax", "num_experts_per_tok")]
                   + [{"change": "num_experts_per_tok", "k": k} for k in (1, 2, 5, 7, 16)]

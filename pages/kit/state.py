@@ -59,7 +59,7 @@ DEPTHS = ("story", "maths", "code")
 FOLLOW = ("one", "all")
 CHANGES = (
     "dismiss", "force", "silence_shared", "silence_routed", "num_experts_per_tok",
-    "bias_in_weights", "mask_with_zero", "softmax", "silence_heads",
+    "bias_in_weights", "mask_with_zero", "softmax", "silence_heads", "close_records",
 )  # fmt: skip
 
 SETTINGS: tuple[Setting, ...] = (

@@ -94,8 +94,11 @@ def told(visit: Visit) -> bool:
 
 def growth(visit: Visit, crowd: Crowd) -> plates.Plate:
     """Different interns awake after each token, between what all-the-same and all-different would give."""
-    called = visit.trace.woken().to(torch.uint8).cummax(1).values  # (M, T, E): called by this token or one before it
-    awake = called.sum((0, 2))  # (T,)
+    chosen = visit.trace.chosen  # (M, T, k)
+    asleep = torch.full((len(chosen), visit.trace.config.n_routed_experts), crowd.patients)
+    by = torch.arange(crowd.patients).repeat_interleave(crowd.chosen).expand(len(chosen), -1)
+    first = asleep.scatter_reduce(1, chosen.flatten(1), by, "amin")  # (M, E): the token that woke each, T for none
+    awake = first.flatten().bincount(minlength=crowd.patients + 1)[: crowd.patients].cumsum(0)  # (T,)
     steps = torch.arange(1, crowd.patients + 1)
     apart = (steps * crowd.own).clamp(max=crowd.experts)
     return plates.lines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model import ModelConfig, Trace
-from pages.kit import plates
+from pages.kit import plates, service
 from pages.kit.chapter import Visit, number, percent, sentences
 from pages.kit.figures import common
 from pages.kit.words import t
@@ -320,17 +321,20 @@ class Lens(NamedTuple):
 
 @once
 def lens(visit: Visit) -> Lens:
-    """The logit lens of every token, one at a time: all at once would be (L, T, vocab)."""
+    """The logit lens of every token, one at a time (all at once would be (L, T, vocab)), on all cores."""
     trace, engine = visit.trace, visit.house.live.engine
-    found = []
-    for token, answer in enumerate(trace.logits.argmax(-1).tolist()):
+    answers = trace.logits.argmax(-1).tolist()
+
+    def of(token: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits = engine.lens(trace, token)[1:]
-        ours = logits[:, answer, None]
+        ours = logits[:, answers[token], None]
         best, word = logits.max(-1)
         whole = logits.logsumexp(-1)
         rank = (logits > ours).sum(-1) + 1
-        found.append((word, (best - whole).exp(), (ours.squeeze(-1) - whole).exp(), rank))
-    return Lens(*(torch.stack(values, 1) for values in zip(*found, strict=True)))
+        return word, (best - whole).exp(), (ours.squeeze(-1) - whole).exp(), rank
+
+    with ThreadPoolExecutor(service.PASSES_AT_ONCE) as pool:
+        return Lens(*(torch.stack(values, 1) for values in zip(*pool.map(of, range(len(answers))), strict=True)))
 
 
 def answer(visit: Visit) -> str:
