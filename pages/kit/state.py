@@ -87,6 +87,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("step", "step", valid=_is_count(0, MAX_WRITTEN), read=_whole, default=0),
     Setting("branch", "branch", valid=_is_branch),
     Setting("ahead", "ahead", valid=_is_count(0, 1), read=_whole, default=0),
+    # The timetable: whose visits are shown, and after which of the recorded counts.
+    Setting("subject", "subject", valid=_is_count(0, 99), read=_whole, default=0),
+    Setting("moment", "moment", valid=_is_count(0, 99), read=_whole),  # None: the last one
 )  # fmt: skip
 TABLE = {setting.name: setting for setting in SETTINGS}
 
