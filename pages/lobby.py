@@ -4,10 +4,14 @@ from pages.kit.shell import require_shell
 
 require_shell()
 
+import time  # noqa: E402
+
 import streamlit as st  # noqa: E402
 
 from pages.kit import ask, building, opening, shell, state  # noqa: E402
 from pages.kit.words import t  # noqa: E402
+
+HEAD_START = 0.5  # seconds in which the browser fetches what draws; nobody is served while torch is brought in
 
 
 @st.fragment
@@ -19,6 +23,7 @@ def house(sentence: str) -> None:
     if picture := opening.picture(sentence):
         building.mount(picture, follow)
         with st.spinner(t("lobby.opening")):
+            time.sleep(HEAD_START)
             opening.load()
         st.rerun()
     with st.spinner(t("lobby.opening")):  # seen only where it takes long

@@ -13,7 +13,7 @@ import numpy as np
 import streamlit as st
 
 from pages.kit import words
-from pages.kit.plates import browser_version, loader
+from pages.kit.plates import loader
 
 if TYPE_CHECKING:  # not at run time: see plates.py
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # not at run time: see plates.py
     from model.tokenizer import Piece, Tokenizer
 
 _component = st.components.v2.component(
-    "building", html='<div class="hospital"></div>', js=loader("building/building.js", browser_version("building")),
+    "building", html='<div class="hospital"></div>', js=loader("building"),
 )  # fmt: skip
 
 

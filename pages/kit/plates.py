@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +32,18 @@ Plate = dict[str, Any]
 Axis = dict[str, Any]
 
 
-def browser_version(*folders: str) -> str:
-    """Changes with the browser code, so that a browser never keeps an old one."""
-    files = sorted(file for folder in ("kit", *folders) for file in (ASSETS / folder).glob("*.*s"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+@cache
+def address(folder: str) -> str:
+    """Where a browser finds the code of assets/<folder>; changes with the code, so that it never keeps an old one."""
+    files = sorted(file for one in ("kit", folder) for file in (ASSETS / one).glob("*.*s"))
+    version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+    return f"./app/static/{folder}/{folder}.js?v={version}"
 
 
-def loader(module: str, version: str) -> str:
+def loader(folder: str) -> str:
     """Inline code is sent again whenever the data changes, so only this is inline; the browser keeps the rest."""
     return f"""
-const lib = import(new URL("./app/static/{module}?v={version}", document.baseURI).href);
+const lib = import(new URL("{address(folder)}", document.baseURI).href);
 export default function (component) {{
   let done = () => {{}};
   lib.then((m) => m.render(component)).then((end) => {{ done = end ?? done; }}).catch((error) => {{
@@ -55,7 +58,7 @@ export default function (component) {{
 _component = st.components.v2.component(
     "plates",
     html='<div class="hospital"></div>',
-    js=loader("plates/plates.js", browser_version("plates")),
+    js=loader("plates"),
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.kit import state, words
+from pages.kit import plates, state, words
 from pages.kit.words import t
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,8 +38,15 @@ PAGES = tuple(row for wing in WINGS.values() for row in wing)
 
 _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
 
+# The first thing that a browser hears of a page: in which language it is, and which code its pictures will need, which
+# it then fetches while the page is still being put together.
 _html_lang = st.components.v2.component(
-    "html_lang", js="export default function ({ data }) {\n  document.documentElement.lang = data.lang;\n}\n"
+    "html_lang",
+    js="""export default function ({ data }) {
+  document.documentElement.lang = data.lang;
+  for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
+}
+""",
 )
 
 
@@ -68,9 +75,10 @@ def run() -> None:
         with st.container(horizontal=True, horizontal_alignment="right", gap="small", key="switches"):
             _depth_switch()
             _language_switch()
+    drawing = "building" if page.url_path == "" else "plates"  # what the page shows first
     with st.container(key="invisible"):
         st.html(ROOT / "assets" / "kit" / "page.css")
-        _html_lang(key="html_lang", data={"lang": t("language.html")})
+        _html_lang(key="html_lang", data={"lang": t("language.html"), "modules": [plates.address(drawing)]})
     inside = _in_shell.set(True)
     try:
         guarded(page.run)()
