@@ -13,14 +13,17 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, reduce
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
-from model import Interventions, Trace
-from pages.kit import ask, building, plates, service, shell, state
+from pages.kit import ask, building, plates, shell, state
 from pages.kit.code import Source
 from pages.kit.words import t
+
+if TYPE_CHECKING:  # not at run time: they bring torch in, and a page that looks at no sentence stands without it
+    from model import Interventions, Trace
+    from pages.kit import service
 
 Floors = Literal["all", "desk", "departments"] | None
 
@@ -123,6 +126,8 @@ def begin(page: str, floors: Floors = None) -> Visit:
 
 def look(page: str, sentence: str, floors: Floors = None, usual: Literal["half", "top"] = "half") -> Visit:
     """The visit, with nothing drawn but what is wrong with the sentence. `usual`: the floor before one is chosen."""
+    from pages.kit import service
+
     house = service.hospital()
     try:
         trace = house.trace(sentence)
