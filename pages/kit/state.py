@@ -50,6 +50,14 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _is_key(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", value, re.A) is not None
+
+
+def _are_keys(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 999 and all(_is_key(one) for one in value.split("."))
+
+
 def _is_branch(value: Any) -> bool:
     one = r"\d{1,2}\.\d{1,6}"
     return isinstance(value, str) and re.fullmatch(rf"{one}(-{one}){{0,15}}", value, re.A) is not None
@@ -90,6 +98,19 @@ SETTINGS: tuple[Setting, ...] = (
     # The timetable: whose visits are shown, and after which of the recorded counts.
     Setting("subject", "subject", valid=_is_count(0, 99), read=_whole, default=0),
     Setting("moment", "moment", valid=_is_count(0, 99), read=_whole),  # None: the last one
+    # Hospitals compared: which of the catalogue ("llama-2-70b.grok-1"), by what, which one closely; texts of how many
+    # tokens, weights in what precision, cards of how many GB. Then the shape of the visitor's own; None: as in V3.
+    Setting("compare", "compare", valid=_are_keys),
+    Setting("measure", "by", valid=_is_key, default="total"),
+    Setting("hospital", "hospital", valid=_is_key, default="deepseek-v3"),
+    Setting("context", "context", valid=_is_count(1, 999_999), read=_whole, default=4096),
+    Setting("precision", "weights", valid=_is_key, default="bf16"),
+    Setting("card", "card", valid=_is_count(1, 9_999), read=_whole, default=80),
+    Setting("own_attention", "attention", valid=_is_key),
+    *(
+        Setting(f"own_{name}", name, valid=_is_count(0, 999_999), read=_whole)
+        for name in ("experts", "size", "chosen", "nurses", "dense")
+    ),
 )  # fmt: skip
 TABLE = {setting.name: setting for setting in SETTINGS}
 
