@@ -880,6 +880,86 @@ class Facts extends Plate {
   }
 }
 
+// Entries to read, one below the other: what is said on one side, what is told about it on the other.
+class Cards extends Plate {
+  constructor(view) { super(view); this.list = el("div", { class: "cards" }); this.body.append(this.list); }
+
+  take(d) {
+    super.take(d);
+    const axis = d.axes[0], active = this.list.getRootNode().activeElement, at = [...this.list.querySelectorAll("button, a")].indexOf(active);
+    const lists = [];
+    this.items = d.cards.map((card, i) => {
+      if (card.group || !lists.length) {
+        if (card.group) lists.push(el("h4", { text: card.group }));
+        lists.push(el("ul"));
+      }
+      const item = this.item(card, axis?.indices[i], axis);
+      lists.at(-1).append(item);
+      return item;
+    });
+    this.list.classList.toggle("rail", Boolean(d.rail));
+    this.list.replaceChildren(...lists);
+    if (at >= 0) this.list.querySelectorAll("button, a")[at]?.focus();
+  }
+
+  item(card, number, axis) {
+    const picks = axis && this.view.data.picks.includes(axis.name), { badge } = card;
+    const head = el(picks ? "button" : "strong", { class: "head", ...(card.lang ? { lang: card.lang } : {}), ...(picks ? { type: "button" } : {}) }, ...this.marked(card.head));
+    if (picks) head.onclick = () => this.view.pick({ [axis.name]: number });
+    const left = el("div", {},
+      ...(card.over ? [el("small", { text: card.over })] : []), head,
+      ...(badge ? [el("span", { class: `badge ${badge.look ?? ""}` }, el("i", { "aria-hidden": "true", text: badge.sign }), badge.text)] : []));
+    if (badge?.role) left.lastChild.style.setProperty("--role", `var(--${badge.role})`);
+    const right = el("div", { class: card.pair ? "pair" : "" }, ...(card.parts ?? []).map(({ label, text, lang, soft }) =>
+      el("p", { class: soft ? "soft" : "", ...(lang ? { lang } : {}) }, ...(label ? [el("b", {}, ...this.marked(label)), " "] : []), ...this.marked(text))));
+    const more = el("p", { class: "more" });
+    for (const { text, href } of card.links ?? []) more.append(href ? el("a", { href, target: "_blank", rel: "noopener noreferrer", text }) : el("span", { text }));
+    if (card.door) more.append(this.door(card.door));
+    return el("li", {}, left, el("div", {}, right, ...(more.childNodes.length ? [more] : [])));
+  }
+
+  // A link to another page of the house. Followed here it keeps the visit; in a new tab it keeps what the link holds.
+  door({ page, text }) {
+    const link = el("a", { class: "door", text: `${text} →` });
+    const address = () => { link.href = new URL(`./${page}${location.search}`, document.baseURI).href; };
+    address();
+    link.onfocus = link.onpointerenter = address;
+    link.onclick = (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+      event.preventDefault();
+      this.view.report("go", { page, from: this.view.data.page, number: Date.now() });
+    };
+    return link;
+  }
+
+  // The text, with what was looked for marked in it.
+  marked(text) {
+    const low = text.toLowerCase(), words = (this.d.find ?? []).filter((word) => word && low.length === text.length);
+    const nodes = [];
+    let from = 0;
+    while (words.length) {
+      const [at, word] = words.reduce((best, one) => { const i = low.indexOf(one, from); return i >= 0 && (best[0] < 0 || i < best[0]) ? [i, one] : best; }, [-1, ""]);
+      if (at < 0) break;
+      nodes.push(text.slice(from, at), el("mark", { text: text.slice(at, at + word.length) }));
+      from = at + word.length;
+    }
+    return [...nodes, text.slice(from)];
+  }
+
+  draw() {
+    const axis = this.d.axes[0];
+    if (axis) this.items.forEach((item, i) => item.classList.toggle("chosen", this.view.picked?.[axis.name] === axis.indices[i]));
+  }
+
+  rows() {
+    return [["group", "what", "mark", "text", "source"], ...this.d.cards.reduce(({ rows, group }, card) => {
+      const now = card.group ?? group;
+      rows.push([now, [card.over, card.head].filter(Boolean).join(" "), card.badge?.text ?? "", (card.parts ?? []).map(({ label, text }) => [label, text].filter(Boolean).join(" ")).join(" | "), (card.links ?? []).map(({ text }) => text).join(" | ")]);
+      return { rows, group: now };
+    }, { rows: [], group: "" }).rows];
+  }
+}
+
 // The patients: one chip a token, the followed one filled.
 class Tokens extends Plate {
   constructor(view) {
@@ -961,6 +1041,6 @@ class Stepper extends Plate {
   }
 }
 
-const KINDS = { bars: Bars, grid: Grid, grids: Grids, lines: Lines, squares: Squares, rank: Rank, facts: Facts, table: Table, tokens: Tokens, stepper: Stepper };
+const KINDS = { bars: Bars, grid: Grid, grids: Grids, lines: Lines, squares: Squares, rank: Rank, facts: Facts, table: Table, cards: Cards, tokens: Tokens, stepper: Stepper };
 
 export const render = base.rendering(View, "../plates/plates.css");

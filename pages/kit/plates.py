@@ -274,6 +274,24 @@ def table(
     }
 
 
+def cards(
+    id: str, entries: Sequence[Mapping[str, Any]], *, title: str, axis: Axis | None = None, **more: Any
+) -> Plate:
+    """Entries to read, one below the other. Each: head; over (a line above it); badge ({sign, text, look: solid,
+    dashed, dotted or round, role}); parts ([{label, text, lang, soft}]), side by side with `pair`; links to elsewhere
+    ([{text, href}]); door ({page, text}, a page of this house); group (a heading before it). `axis` as in `rank`.
+    More: find (words to mark), rail (a line along the side, as of time)."""
+    return {
+        "id": id,
+        "kind": "cards",
+        "title": title,
+        "alt": title,
+        "cards": list(entries),
+        "axes": [axis] if axis else [],
+        **more,
+    }
+
+
 def facts(id: str, rows: Sequence[tuple[str, str] | tuple[str, str, str]], **more: Any) -> Plate:
     """Big numbers: (value, label) or (value, label, note)."""
     return {
@@ -350,6 +368,11 @@ def mount(
                 if name in state.TABLE and value != picked[name]:  # what was only shown has not been chosen
                     state.put(name, value)
 
+    def leave() -> None:
+        going = (st.session_state.get(key) or {}).get("go") or {}
+        if going.get("from") == page:
+            st.session_state["plates.go"] = going.get("page")
+
     _component(
         key=key,
         data={
@@ -361,6 +384,12 @@ def mount(
             "picks": list(picks if picks is not None else picked),
             "heard": st.session_state.get(heard_key, 0),
         },
-        default={"pick": None},
+        default={"pick": None, "go": None},
         on_pick_change=heard,
+        on_go_change=leave,
     )
+    if going := st.session_state.pop("plates.go", None):  # through a door in a list of cards
+        from pages.kit import shell  # which needs this module itself
+
+        if (path := f"pages/{going}.py") in [row[0] for row in shell.PAGES]:
+            st.switch_page(path)

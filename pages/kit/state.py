@@ -17,6 +17,8 @@ from pages.kit import words
 MAX_CHARS = 20_000
 """Longest text that is looked at at all. Far above what 256 tokens can hold, so that a text which is too long can be
 told so, instead of being cut by the browser."""
+MAX_SEARCH = 80
+"""Longest text that is searched for."""
 MAX_WRITTEN = 48
 """Most tokens that are written after a text."""
 HUNDRED = 100
@@ -38,6 +40,10 @@ class Setting:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_CHARS and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _is_search(value: Any) -> bool:
+    return _is_text(value) and len(value) <= MAX_SEARCH and bool(value.strip())
 
 
 def _is_count(low: int, high: int) -> Callable[[Any], bool]:
@@ -95,6 +101,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("step", "step", valid=_is_count(0, MAX_WRITTEN), read=_whole, default=0),
     Setting("branch", "branch", valid=_is_branch),
     Setting("ahead", "ahead", valid=_is_count(0, 1), read=_whole, default=0),
+    # The library: what is looked for among claims and among terms; which verdict, kind of model and topic are kept;
+    # which claim is asked, and which term was come for.
+    Setting("find", "find", valid=_is_search),
+    Setting("verdict", "verdict", valid=_is_key),
+    Setting("claim", "claim", valid=_is_key),
+    Setting("word", "word", valid=_is_search),
+    Setting("topic", "topic", valid=_is_key),
+    Setting("term", "term", valid=_is_key),
+    Setting("kind", "kind", valid=_is_key),
     # The timetable: whose visits are shown, and after which of the recorded counts.
     Setting("subject", "subject", valid=_is_count(0, 99), read=_whole, default=0),
     Setting("moment", "moment", valid=_is_count(0, 99), read=_whole),  # None: the last one
