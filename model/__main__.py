@@ -264,6 +264,9 @@ def _bench(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _lab(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from model import labs
+    from model.train import keep_memory
+
+    keep_memory()
 
     def report(seed: int, step: labs.Step) -> None:
         if step.point is not None or step.done == step.total:

@@ -13,19 +13,23 @@ import math
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from model.errors import UserError
+from model.train import THREADS
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT / "assets" / "labs"
+_READ = ("assets/corpus", "assets/hospital/tokenizer.json")
 _DIGITS = 6  # significant ones that are kept of a recorded number
 
 
@@ -98,6 +102,7 @@ def record(
 ) -> dict[str, Any]:
     """Run the recorded settings once for every seed; what the file keeps of it."""
     experiment, runs = find(name), []
+    commit = _commit()  # of the code that runs, whatever is committed meanwhile
     for seed in seeds or experiment.seeds:
         start, points = time.perf_counter(), []
         for step in experiment.steps(experiment.recorded, seed):
@@ -107,11 +112,25 @@ def record(
         runs.append({"seed": seed, "seconds": round(time.perf_counter() - start, 1), "points": points})
     given = "" if seeds is None else " --seeds " + " ".join(map(str, seeds))
     return {
-        "lab": name, "command": f"python -m model lab {name}{given}", "commit": _commit(),
+        "lab": name, "command": f"python -m model lab {name}{given}", "commit": commit,
         "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "system": platform.machine(),
                     "torch": torch.__version__.split("+")[0]},
         "settings": asdict(experiment.recorded), "runs": runs,
     }  # fmt: skip
+
+
+def replay(name: str, steps: int, seed: int | None = None) -> list[tuple[Any, Any]]:
+    """Run the first `steps` steps of a recorded seed (the first one) again, with as many threads as then: pairs of the
+    point that the file has and the one that comes out now. Sums may round differently on another machine."""
+    experiment, file = find(name), recorded(name)
+    run = next(run for run in file["runs"] if seed is None or run["seed"] == seed)
+    token = THREADS.set(file["machine"]["threads"])
+    try:
+        taken = islice(experiment.steps(experiment.recorded, run["seed"]), steps)
+        points = [_short(step.point) for step in taken if step.point is not None]
+    finally:
+        THREADS.reset(token)
+    return list(zip(run["points"], points, strict=False))
 
 
 def write(result: dict[str, Any], folder: Path = RECORDED) -> Path:
@@ -138,15 +157,18 @@ def _short(value: Any) -> Any:
 
 
 def _commit() -> str:
-    """The commit that the code is of; with a + where model/ holds changes that are in no commit."""
+    """The commit that the code is of; with a + where what was loaded of it, or what it reads, is in no commit."""
+    loaded = {str(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
+    files = sorted(file for file in loaded if file.startswith(f"{ROOT}{os.sep}model{os.sep}"))
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", "model") else "")
+        open_changes = git("status", "--porcelain", "--", *files, *_READ)
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if open_changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-__all__ = ["Diverged", "Experiment", "Step", "find", "names", "record", "recorded", "write"]
+__all__ = ["Diverged", "Experiment", "Step", "find", "names", "record", "recorded", "replay", "write"]
