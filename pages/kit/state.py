@@ -113,6 +113,9 @@ SETTINGS: tuple[Setting, ...] = (
     # The timetable: whose visits are shown, and after which of the recorded counts.
     Setting("subject", "subject", valid=_is_count(0, 99), read=_whole, default=0),
     Setting("moment", "moment", valid=_is_count(0, 99), read=_whole),  # None: the last one
+    # Cramming: different questions in the bank. A new skill: who is taught in the live run ("dense.interns").
+    Setting("bank", "bank", valid=_is_count(1, 999_999), read=_whole),
+    Setting("arms", "arms", valid=_are_keys),
     # Hospitals compared: which of the catalogue ("llama-2-70b.grok-1"), by what, which one closely; texts of how many
     # tokens, weights in what precision, cards of how many GB. Then the shape of the visitor's own; None: as in V3.
     Setting("compare", "compare", valid=_are_keys),
