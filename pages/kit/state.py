@@ -76,6 +76,8 @@ CHANGES = (
     "bias_in_weights", "mask_with_zero", "softmax", "silence_heads", "close_records",
 )  # fmt: skip
 
+TASKS = ("mixed", "single")
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("lang", "lang", valid=lambda v: v in words.languages()),
     Setting("sentence", "s", valid=_is_text),
@@ -116,6 +118,15 @@ SETTINGS: tuple[Setting, ...] = (
     # Cramming: different questions in the bank. A new skill: who is taught in the live run ("dense.interns").
     Setting("bank", "bank", valid=_is_count(1, 999_999), read=_whole),
     Setting("arms", "arms", valid=_are_keys),
+    # Which to build: how many cards there are, conversations at once, kind of task, whether a new skill must be taught,
+    # tenths of the power of ten of the FLOPs for training, and which two of the catalogue are set side by side.
+    Setting("cards", "cards", valid=_is_count(1, 9_999), read=_whole, default=16),
+    Setting("served", "served", valid=_is_count(1, 99_999), read=_whole, default=16),
+    Setting("tasks", "tasks", valid=lambda v: v in TASKS, default=TASKS[0]),
+    Setting("tune", "tune", valid=_is_count(0, 1), read=_whole, default=0),
+    Setting("budget", "budget", valid=_is_count(180, 280), read=_whole, default=240),
+    Setting("pair_moe", "moe", valid=_is_key, default="deepseek-v3"),
+    Setting("pair_dense", "dense", valid=_is_key, default="llama-3-1-405b"),
     # Hospitals compared: which of the catalogue ("llama-2-70b.grok-1"), by what, which one closely; texts of how many
     # tokens, weights in what precision, cards of how many GB. Then the shape of the visitor's own; None: as in V3.
     Setting("compare", "compare", valid=_are_keys),
