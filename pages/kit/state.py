@@ -78,6 +78,10 @@ CHANGES = (
 
 TASKS = ("mixed", "single")
 
+BITS = ("int8", "int4", "int3", "int2")
+COARSE = ("floor", "interns", "house")
+PLANS = ("prefill", "run", "decode")
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("lang", "lang", valid=lambda v: v in words.languages()),
     Setting("sentence", "s", valid=_is_text),
@@ -103,6 +107,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("step", "step", valid=_is_count(0, MAX_WRITTEN), read=_whole, default=0),
     Setting("branch", "branch", valid=_is_branch),
     Setting("ahead", "ahead", valid=_is_count(0, 1), read=_whole, default=0),
+    # Beds: experts that every floor keeps at hand, and how coarse which weights are. Construction: which plan; over how
+    # many cards and with how many spare interns instead of its own.
+    Setting("kept", "kept", valid=_is_count(1, 9_999), read=_whole),
+    Setting("bits", "bits", valid=lambda v: v in BITS, default="int4"),
+    Setting("coarse", "coarse", valid=lambda v: v in COARSE, default="floor"),
+    Setting("plan", "plan", valid=lambda v: v in PLANS, default="run"),
+    Setting("spread", "spread", valid=_is_count(1, 9_999), read=_whole),
+    Setting("spare", "spare", valid=_is_count(0, 9_999), read=_whole),
     # The library: what is looked for among claims and among terms; which verdict, kind of model and topic are kept;
     # which claim is asked, and which term was come for.
     Setting("find", "find", valid=_is_search),
@@ -125,8 +137,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tasks", "tasks", valid=lambda v: v in TASKS, default=TASKS[0]),
     Setting("tune", "tune", valid=_is_count(0, 1), read=_whole, default=0),
     Setting("budget", "budget", valid=_is_count(180, 280), read=_whole, default=240),
-    Setting("pair_moe", "moe", valid=_is_key, default="deepseek-v3"),
-    Setting("pair_dense", "dense", valid=_is_key, default="llama-3-1-405b"),
+    Setting("pair_moe", "pair_moe", valid=_is_key, default="deepseek-v3"),
+    Setting("pair_dense", "pair_dense", valid=_is_key, default="llama-3-1-405b"),
     # Hospitals compared: which of the catalogue ("llama-2-70b.grok-1"), by what, which one closely; texts of how many
     # tokens, weights in what precision, cards of how many GB. Then the shape of the visitor's own; None: as in V3.
     Setting("compare", "compare", valid=_are_keys),
