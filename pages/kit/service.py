@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -45,12 +45,24 @@ class Hospital:
         self.tokenizer = live.tokenizer
         self._turns = threading.BoundedSemaphore(PASSES_AT_ONCE)
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Any, tuple[Trace, int]] = OrderedDict()
-        self._running: dict[Any, Future] = {}
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._running: dict[Hashable, Future] = {}
 
     def trace(self, text: str, interventions: Interventions | None = None) -> Trace:
         """What happens to `text` on every floor. UserError says in words what is wrong with it."""
-        key = (text, interventions)
+        return self._shared((text, interventions), lambda: self._compute(text, interventions))
+
+    def measure(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """What `compute` gives (an object whose fields are its `vars`), once for everybody who asks with this key; it
+        waits its turn like a pass."""
+
+        def in_turn() -> Any:
+            with self._turn():
+                return compute()
+
+        return self._shared(key, in_turn)
+
+    def _shared(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -60,9 +72,9 @@ class Hospital:
             answer = self._running[key]
         if mine:
             try:
-                trace = self._compute(text, interventions)
-                self._keep(key, trace)
-                answer.set_result(trace)
+                found = compute()
+                self._keep(key, found)
+                answer.set_result(found)
             except BaseException as error:
                 answer.set_exception(error)
             finally:
@@ -117,10 +129,10 @@ class Hospital:
                 return
             yield so_far
 
-    def _keep(self, key: Any, trace: Trace) -> None:
-        size = tensor_bytes(vars(trace).values())
+    def _keep(self, key: Hashable, found: Any) -> None:
+        size = tensor_bytes(vars(found).values())
         with self._lock:
-            self._kept[key] = (trace, size)
+            self._kept[key] = (found, size)
             total = sum(kept for _, kept in self._kept.values())
             while len(self._kept) > 1 and (len(self._kept) > KEPT_TRACES or total > KEPT_BYTES):
                 total -= self._kept.popitem(last=False)[1][1]

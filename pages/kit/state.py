@@ -22,6 +22,7 @@ MAX_SEARCH = 80
 MAX_WRITTEN = 48
 """Most tokens that are written after a text."""
 HUNDRED = 100
+TEN_THOUSAND = 10_000
 MOST_TEMPERATURE = 2 * HUNDRED  # hundredths
 MOST_TOP_K = 100
 
@@ -139,6 +140,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("budget", "budget", valid=_is_count(180, 280), read=_whole, default=240),
     Setting("pair_moe", "pair_moe", valid=_is_key, default="deepseek-v3"),
     Setting("pair_dense", "pair_dense", valid=_is_key, default="llama-3-1-405b"),
+    # Queues: which arms are trained ("bias.none"), speed of the board and weight of the loss in ten-thousandths (so that
+    # links stay plain; None: as the lab has it), whether a subject is made rare.
+    Setting("arms", "arms", valid=_are_keys),
+    Setting("nudge", "nudge", valid=_is_count(1, TEN_THOUSAND), read=_whole),
+    Setting("aux", "aux", valid=_is_count(1, TEN_THOUSAND), read=_whole),
+    Setting("rare", "rare", valid=_is_count(0, 1), read=_whole, default=0),
     # Hospitals compared: which of the catalogue ("llama-2-70b.grok-1"), by what, which one closely; texts of how many
     # tokens, weights in what precision, cards of how many GB. Then the shape of the visitor's own; None: as in V3.
     Setting("compare", "compare", valid=_are_keys),
