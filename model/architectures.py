@@ -188,6 +188,69 @@ def _attention(a: Architecture) -> Iterator[Part]:
         yield vector(heads)
 
 
+# -- as a building -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """Equal rooms of one floor."""
+
+    place: Place
+    size: int  # parameters of one room
+    there: int
+    working: int  # how many of them work for one token
+
+
+@dataclass(frozen=True)
+class Storey:
+    """Equal floors above each other."""
+
+    first: int  # layer, from 0; -1: the entrance, below all layers; `num_hidden_layers`: the discharge, above them
+    floors: int
+    rooms: tuple[Rooms, ...]
+
+
+def storeys(a: Architecture) -> list[Storey]:
+    """The model from the ground up, every parameter in a room: the sizes of all rooms add up to `total`. A layer's
+    norms and its router count to its attention."""
+    d, no_experts = a.hidden_size, set(a.mlp_only_layers)
+    sizes = dict.fromkeys(("embedding", "head", "attention", "router", "dense", "shared"), 0)
+    for part in parts(a):
+        if part.place in sizes:
+            sizes[part.place] += part.size * part.there
+    beside = sizes["attention"] // a.num_hidden_layers + a.norms_per_layer * d
+    dense = (
+        Rooms("attention", beside, 1, 1),
+        Rooms("dense", sizes["dense"] // max(1, a.num_dense_layers), 1, 1),
+    )
+    moe = max(1, a.num_moe_layers)
+    shared = sizes["shared"] // moe
+    sparse = (
+        Rooms("attention", beside + sizes["router"] // moe, 1, 1),
+        *([Rooms("shared", shared // a.n_shared_experts, *[a.n_shared_experts] * 2)] if shared else []),
+        Rooms("expert", expert(a), a.n_routed_experts, a.num_experts_per_tok),
+    )
+    made = [Storey(-1, 1, (Rooms("embedding", sizes["embedding"] + d, 1, 1),))]  # and the norm before the head
+    for layer in range(a.num_hidden_layers):
+        rooms = dense if layer in no_experts else sparse
+        if made[-1].rooms == rooms:
+            made[-1] = replace(made[-1], floors=made[-1].floors + 1)
+        else:
+            made.append(Storey(layer, 1, rooms))
+    if sizes["head"]:
+        made.append(Storey(a.num_hidden_layers, 1, (Rooms("head", sizes["head"], 1, 1),)))
+    return made
+
+
+def remembering(a: Architecture, kind: AttentionKind, groups: int = 8) -> Architecture:
+    """An MLA model with another way of remembering: as many heads, keys and values as wide as its values (V2 Table 1
+    compares them so)."""
+    if kind == "mla":
+        return a
+    keys = {"mha": a.num_attention_heads, "gqa": min(groups, a.num_attention_heads), "mqa": 1}[kind]
+    return a.with_(kv_lora_rank=None, q_lora_rank=None, head_dim=a.v_head_dim, num_key_value_heads=keys)
+
+
 # -- counts ------------------------------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ def refuse(message: str, key: str, **values: object) -> NoReturn:
 def short(value: object) -> str:
     """A value as it may stand in a sentence."""
     text = str(value) if isinstance(value, str) else json.dumps(value, default=str)
+    text = "".join(char if char.isprintable() else "?" for char in text[:41])
     return text if len(text) <= 40 else text[:39] + "…"
 
 
@@ -229,11 +230,13 @@ def _body(f: _Fields, tied: bool = False) -> dict[str, Any]:
     }
 
 
-def _grouped(f: _Fields, body: dict[str, Any], head_dim: int | None = None) -> dict[str, Any]:
+def _grouped(
+    f: _Fields, body: dict[str, Any], head_dim: int | None = None, plain: bool = False
+) -> dict[str, Any]:
     """Multi-head, grouped-query and multi-query attention. `head_dim`: the family's own where the file has none;
-    without it, hidden size over heads."""
+    without it, hidden size over heads. `plain`: a file without num_key_value_heads means multi-head attention."""
     heads, hidden = body["num_attention_heads"], body["hidden_size"]
-    keys = f.count("num_key_value_heads", SIZE, default=heads)
+    keys = f.count("num_key_value_heads", SIZE, default=heads if plain else MISSING)
     if heads % keys:
         f.against("num_key_value_heads", "num_attention_heads")
     if head_dim is None and f.data.get("head_dim") is None and hidden % heads:
@@ -349,8 +352,9 @@ def _llama(f: _Fields) -> Architecture:
     body = _body(f)
     bias = f.flag("attention_bias", False)
     return Architecture(
-        **body, **_grouped(f, body), **_dense(f, body), qkv_bias=bias, o_bias=bias, mlp_bias=f.flag("mlp_bias", False)
-    )
+        **body, **_grouped(f, body, plain=True), **_dense(f, body), qkv_bias=bias, o_bias=bias,
+        mlp_bias=f.flag("mlp_bias", False),
+    )  # fmt: skip
 
 
 def _late_windows(f: _Fields, layers: int) -> dict[str, Any]:

@@ -29,7 +29,9 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
         ("pages/postal.py", "nav.postal", ":material/local_post_office:"),
         ("pages/discharge.py", "nav.discharge", ":material/logout:"),
     ),
-    "nav.others": (),
+    "nav.others": (
+        ("pages/hospitals.py", "nav.hospitals", ":material/location_city:"),
+    ),  # fmt: skip
     "nav.price": (),
     "nav.library": (),
 }

@@ -1,0 +1,167 @@
+"""Hospitals compared: four buildings at one scale, the register of all that are published, one's own."""
+
+from pages.kit.shell import require_shell
+
+require_shell()
+
+import json  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
+from typing import Any  # noqa: E402
+
+import streamlit as st  # noqa: E402
+
+from model import UserError, catalogue, config_json  # noqa: E402
+from model.architectures import PRECISIONS  # noqa: E402
+from pages.kit import chapter, plates, scale, shell, state  # noqa: E402
+from pages.kit.chapter import number, percent  # noqa: E402
+from pages.kit.code import source  # noqa: E402
+from pages.kit.figures import hospitals  # noqa: E402
+from pages.kit.words import t  # noqa: E402
+
+COSTS, READER, CATALOGUE = "model/architectures.py", "model/config_json.py", "model/catalogue.py"
+ACROSS = 3  # columns of sliders
+KILO = 1024  # bytes in a kB of a file
+
+
+def chooser(widget: Callable, name: str, options: Sequence, now: Any, said: Callable[[Any], str], **more: Any) -> None:
+    """A control that shows a setting and sets it; one that offers several joins them with full stops."""
+    key = f"hospitals.{name}"
+    st.session_state[key] = now
+
+    def changed() -> None:
+        picked = st.session_state[key]
+        state.put(name, ".".join(picked) or None if isinstance(picked, list) else picked)
+
+    widget(t(f"hospitals.control.{name}"), options, key=key, format_func=said, on_change=changed, **more)
+
+
+visit = chapter.enter("hospitals")
+now = hospitals.settings()
+talk = {key: catalogue.find(key) for key in hospitals.TALK}
+dense, mixtral, grok, v3 = (row.architecture for row in talk.values())
+made = {row.name: now.figures(row.architecture) for row in talk.values()}
+most, biggest = list(made.items())[hospitals.most_active()], now.figures(v3)
+
+# -- buildings to scale
+
+chapter.explain(
+    "hospitals.scale",
+    code=[source(COSTS, "parts"), source(COSTS, "total"), source(COSTS, "active")],
+    tex=hospitals.street_tex(),
+    llama=talk[hospitals.TALK[0]].name,
+    doctors=dense.num_hidden_layers,
+    eight=mixtral.n_routed_experts,
+    called=mixtral.num_experts_per_tok,
+    mixtral=mixtral.num_hidden_layers,
+    grok=grok.num_hidden_layers,
+    departments=v3.num_moe_layers,
+    rooms=v3.n_routed_experts + v3.n_shared_experts,
+    awake=v3.num_experts_per_tok + v3.n_shared_experts,
+)
+told = chapter.predict(
+    visit,
+    "hospitals.most",
+    list(made),
+    right=hospitals.most_active(),
+    most=most[0],
+    active=hospitals.billions(most[1].active),
+    share=percent(most[1].active / most[1].total),
+    total=hospitals.billions(biggest.total),
+    working=hospitals.billions(biggest.active),
+    part=percent(biggest.active / biggest.total),
+)
+scale.mount("street", hospitals.street(told), t("hospitals.street.note" if told else "hospitals.street.dark"), told)
+
+# -- the register
+
+row = hospitals.chosen()
+names = {one.key: one.name for one in catalogue.rows()}
+chapter.explain(
+    "hospitals.register",
+    code=[source(COSTS, "cache_numbers"), source(COSTS, "forward_flops"), source(COSTS, "weight_bytes")],
+    tex=hospitals.register_tex(row, now),
+    count=len(names),
+    name=row.name,
+)
+chooser(st.pills, "compare", list(names), hospitals.keys(), names.__getitem__, selection_mode="multi")
+left, right = st.columns(2, gap="large")
+with left:
+    measures = {name: t(f"hospitals.column.{name}") for name in hospitals.MEASURES}
+    chooser(st.selectbox, "measure", list(measures), hospitals.measure(), measures.__getitem__)
+    chooser(st.select_slider, "context", hospitals.CONTEXTS, now.context, lambda tokens: f"{tokens:,}")
+with right:
+    sizes = {int(card.bytes // hospitals.GIGA): card.name for card in catalogue.cards()}
+    formats, once = {name: t(f"hospitals.precision.{name}") for name in PRECISIONS}, {"required": True}
+    chooser(st.segmented_control, "precision", list(formats), now.precision, formats.__getitem__, **once)
+    chooser(st.segmented_control, "card", list(sizes), int(now.card.bytes // hospitals.GIGA), sizes.__getitem__, **once)
+plates.mount(
+    "hospitals.register",
+    hospitals.register(now),
+    {"hospital": hospitals.index_of(row.key)},
+    on_pick=lambda pick: state.put("hospital", list(names)[pick["hospital"] % len(names)]),
+)
+chapter.explain(
+    "hospitals.where", code=[source(CATALOGUE, "Row"), source(CATALOGUE, "computed")], name=row.name
+)
+plates.mount("hospitals.where", [hospitals.published(row), hospitals.values(row), hospitals.hidden()], {})
+
+# -- one's own config.json
+
+chapter.explain(
+    "hospitals.own",
+    code=[source(READER, "_Fields.count"), source(READER, "describe"), source(READER, "_deepseek_v3")],
+    families=", ".join(config_json.FAMILIES),
+    limit=config_json.MOST_BYTES // KILO,
+)
+
+
+def example() -> None:
+    st.session_state["hospitals.text"] = json.dumps(dict(row.config), indent=1)
+
+
+st.button(t("hospitals.own.example", name=row.name), on_click=example, icon=":material/content_paste:")
+typed = st.text_area(t("hospitals.own.paste"), key="hospitals.text", height=180, placeholder='{"model_type": …}')
+file = st.file_uploader(t("hospitals.own.upload"), type=["json"], key="hospitals.file")
+if content := file.getvalue() if file else typed.strip():
+    try:
+        seen = config_json.parse(content)
+        pair = [(t("hospitals.own.yours"), seen.architecture), (talk[hospitals.V3].name, v3)]
+        scale.mount("own", [hospitals.building(*one) for one in pair], hospitals.taken(seen))
+        plates.mount("hospitals.own", [hospitals.beside(pair, now, t("hospitals.own.title_beside"))], {})
+    except UserError as error:
+        shell.complain(error)
+
+# -- one's own house
+
+house = hospitals.built()
+mine = now.figures(house)
+chapter.explain(
+    "hospitals.build",
+    code=[source(COSTS, "remembering"), source("pages/kit/figures/hospitals.py", "built")],
+    tex=hospitals.built_tex(house),
+    total=hospitals.billions(mine.total),
+    times=number(mine.total / biggest.total, 2),
+    active=hospitals.billions(mine.active),
+    share=percent(mine.active / mine.total),
+    awake=f"{mine.experts_per_token:,}",
+    before=f"{biggest.experts_per_token:,}",
+    kilobytes=hospitals.said("per_token", mine),
+    kept=hospitals.said("per_token", biggest),
+)
+for place, name in zip(st.columns(ACROSS, gap="large") * 2, hospitals.SLIDERS, strict=False):
+    with place:
+        chooser(st.select_slider, f"own_{name}", hospitals.SLIDERS[name].options, hospitals.own(name), "{:,}".format)
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    chooser(
+        st.segmented_control, "own_attention", hospitals.ATTENTIONS, hospitals.own_attention(),
+        lambda kind: t(f"hospitals.kind.{kind}"), **once,
+    )  # fmt: skip
+    st.button(
+        t("hospitals.build.back"),
+        on_click=lambda: [state.put(f"own_{name}", None) for name in (*hospitals.SLIDERS, "attention")],
+    )
+pair = [(t("hospitals.build.yours"), house), (talk[hospitals.V3].name, v3)]
+scale.mount("build", [hospitals.building(*one) for one in pair], t("hospitals.build.note"))
+plates.mount("hospitals.build", [hospitals.beside(pair, now, t("hospitals.build.beside"))], {})
+
+chapter.end(visit, "front", "doctor", "llama", "claude", "mini", "french", "grok", "yi", "kimi")
