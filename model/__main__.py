@@ -71,10 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--shuffles", type=_positive, help="of the documents' subjects, for what chance alone gives")
     sub.add_argument("--seed", type=_natural, default=0)
 
+    sub = command("parallel", "Walk texts through several processes that each hold a share of the experts.")
+    sub.add_argument("texts", nargs="+", metavar="TEXT")
+    sub.add_argument("--processes", type=_positive, default=2, help="2 (default) to 4; one alone goes first")
+    sub.add_argument("--rounds", type=_positive, help="passes that are timed")
+
     sub = command("lab", "Run an experiment of model/labs for every seed and record it for the pages.")
     sub.add_argument("name", help="a file of model/labs")
     sub.add_argument("--seeds", type=_natural, nargs="+", help="instead of the experiment's own")
     sub.add_argument("--out", type=Path, metavar="DIR", help="instead of assets/labs")
+    sub.add_argument("--add", action="store_true", help="write after every seed, and keep seeds that are there already")
 
     sub = command("export", "Write the published layout, which transformers loads.")
     sub.add_argument("folder", type=Path)
@@ -272,13 +278,41 @@ def _lab(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if step.point is not None or step.done == step.total:
             print(f"seed {seed}  {step.done}/{step.total}  loss {step.loss:.3f}", file=sys.stderr, flush=True)
 
-    result = labs.record(args.name, args.seeds, report)
-    path = labs.write(result, args.out) if args.out else labs.write(result)
+    folder = args.out or labs.RECORDED
+    if args.add:
+        for seed in args.seeds or labs.find(args.name).seeds:
+            result = labs.join(labs.record(args.name, [seed], report), folder)
+            path = labs.write(result, folder)
+    else:
+        result = labs.record(args.name, args.seeds, report)
+        path = labs.write(result, folder)
     return result, f"{path}: {len(result['runs'])} runs"
 
 
+def _parallel(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from model import load, parallel
+
+    live = load(args.checkpoint)
+    sentences = [live.encode(text) for text in args.texts]
+    groups = [1, args.processes] if args.processes > 1 else [1]
+    runs = parallel.run(sentences, groups, args.checkpoint, rounds=args.rounds or parallel.ROUNDS)
+    alone, last = runs[0], runs[-1]
+    gap, others = parallel.largest_gap(alone, last), parallel.other_calls(alone, last)
+    lines = []
+    for run in runs:
+        lines.append(f"{run.processes} processes: {1000 * run.seconds:.0f} ms a pass "
+                     f"({1000 * run.low:.0f} to {1000 * run.high:.0f}), {run.crossed:,} crossings, {run.sent:,} bytes")
+        lines += [f"  process {i}: computing {1000 * p.computing:.0f} ms, packing {1000 * p.packing:.0f}, sending and "
+                  f"waiting {1000 * p.sending:.0f}; {p.weights / 2**20:.0f} MiB of weights, {p.fair / 2**20:.0f} MiB "
+                  f"of memory in all" for i, p in enumerate(run.parts)]  # fmt: skip
+    lines.append(f"Largest difference of a logit: {gap:.1e}; {others} tokens called others.")
+    result = {"runs": [run.report() for run in runs], "largest_gap": gap, "other_calls": others,
+              "passed": gap <= parallel.TOLERANCE}  # fmt: skip
+    return result, "\n".join(lines)
+
+
 _COMMANDS = {"trace": _trace, "generate": _generate, "train": _train, "evaluate": _evaluate, "study": _study,
-             "lab": _lab, "export": _export, "verify": _verify, "bench": _bench}  # fmt: skip
+             "lab": _lab, "parallel": _parallel, "export": _export, "verify": _verify, "bench": _bench}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -133,6 +133,26 @@ def replay(name: str, steps: int, seed: int | None = None) -> list[tuple[Any, An
     return list(zip(run["points"], points, strict=False))
 
 
+def join(result: dict[str, Any], folder: Path = RECORDED) -> dict[str, Any]:
+    """`result` with the other seeds that are in the file already, if they are of the same settings; a run of another
+    commit says so. A long experiment can so be recorded a seed at a time."""
+    try:
+        before = json.loads((folder / f"{result['lab']}.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return result
+    if before["settings"] != json.loads(json.dumps(result["settings"])):
+        return result
+    new = {run["seed"] for run in result["runs"]}
+    old = [
+        run if before["commit"] == result["commit"] else {"commit": before["commit"], **run}
+        for run in before["runs"] if run["seed"] not in new
+    ]  # fmt: skip
+    runs = sorted([*old, *result["runs"]], key=lambda run: run["seed"])
+    seeds = tuple(run["seed"] for run in runs)
+    given = "" if seeds == find(result["lab"]).seeds else " --seeds " + " ".join(map(str, seeds))
+    return {**result, "command": f"python -m model lab {result['lab']}{given}", "runs": runs}
+
+
 def write(result: dict[str, Any], folder: Path = RECORDED) -> Path:
     """Keep a recorded result as a file of one line a point, which diffs well."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,4 +191,4 @@ def _commit() -> str:
         return "unknown"
 
 
-__all__ = ["Diverged", "Experiment", "Step", "find", "names", "record", "recorded", "replay", "write"]
+__all__ = ["Diverged", "Experiment", "Step", "find", "join", "names", "record", "recorded", "replay", "write"]
