@@ -44,6 +44,16 @@ class Settings:
     bias_speed: float = 0.01
 
     @property
+    def batch(self) -> int:
+        """Tokens of one step."""
+        return self.rows * self.length
+
+    @property
+    def tokens(self) -> int:
+        """Of the whole run."""
+        return self.steps * self.batch
+
+    @property
     def config(self) -> ModelConfig:
         return ModelConfig.preset("clinic").with_(num_nextn_predict_layers=0)
 
@@ -152,7 +162,7 @@ def spread(visits: np.ndarray) -> np.ndarray:
 
 
 def largest(visits: np.ndarray) -> np.ndarray:
-    """(..., E): what part of an intern's visits (..., S, E) comes from the subject that comes most. NaN: nobody came."""
+    """(..., E): the part of an intern's visits (..., S, E) that its commonest subject makes up. NaN: nobody came."""
     whole = visits.sum(-2)
     return np.where(whole > 0, visits.max(-2) / np.maximum(whole, 1), np.nan)
 
@@ -186,7 +196,7 @@ def run(settings: Settings, seed: int) -> Iterator[Step]:
     def point(step: int, loss: float | None, got: list[Tensor]) -> dict[str, Any]:
         number = [int(one.sum()) for one in got]
         return {
-            "step": step, "tokens": step * settings.rows * settings.length, "loss": loss,
+            "step": step, "tokens": step * settings.batch, "loss": loss,
             "trained_least": min(number, default=None), "trained_mean": sum(number) / len(number) if number else None,
             "trained_all": int(torch.stack(got).any(0).sum()) if number else None,
             **measure(observe(model, texts), documents, c.n_routed_experts),
@@ -199,7 +209,7 @@ def run(settings: Settings, seed: int) -> Iterator[Step]:
         now = before if step == 1 else None
         if step in times and step > 1:
             now, got = point(step, row["loss"], got), []
-        yield Step(step, settings.steps, settings.rows * settings.length, row["loss"], now)
+        yield Step(step, settings.steps, settings.batch, row["loss"], now)
 
 
 EXPERIMENT = Experiment(

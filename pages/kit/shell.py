@@ -32,7 +32,9 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
     "nav.others": (
         ("pages/hospitals.py", "nav.hospitals", ":material/location_city:"),
     ),  # fmt: skip
-    "nav.price": (),
+    "nav.price": (
+        ("pages/timetable.py", "nav.timetable", ":material/calendar_month:"),
+    ),  # fmt: skip
     "nav.library": (),
 }
 WALK = WINGS["nav.walk"]  # the pages on which one sentence's trace is watched
