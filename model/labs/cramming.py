@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from model.config import ModelConfig
 from model.costs import parameters
 from model.deepseek_v3 import DeepseekV3
 from model.labs import Experiment, Step
+from model.labs._spread import apart
 from model.tokenizer import Tokenizer
 from model.train import TrainSettings, optimiser, take_step
 
@@ -194,6 +195,26 @@ def run(settings: CrammingSettings, seed: int) -> Iterator[Step]:
                     point = {"questions": size, "arm": arm, "step": step + 1, "bank": bank.score, "new": new.score,
                              "bank_loss": bank.loss, "new_loss": new.loss}  # fmt: skip
                 yield Step(done, total, batch.numel(), row["loss"], point)
+
+
+# -- what was found ---------------------------------------------------------------------------------------------------
+
+
+def curve(points: Sequence[Mapping[str, Any]], size: int, arm: str) -> list[Mapping[str, Any]]:
+    """One miniature's exams on one bank, in the order of the steps."""
+    return [point for point in points if point["questions"] == size and point["arm"] == arm]
+
+
+def ends(runs: Sequence[Mapping[str, Any]], size: int, arm: str, what: str) -> list[float]:
+    """How the last exam of every recorded run went: `what` is bank, new, bank_loss, new_loss, or gap (bank - new)."""
+    last = [curve(run["points"], size, arm)[-1] for run in runs]
+    return [one["bank"] - one["new"] if what == "gap" else one[what] for one in last]
+
+
+def verdict(runs: Sequence[Mapping[str, Any]], size: int, what: str) -> str:
+    """Who has more of `what` at the end in every run: "moe", "dense", or "none" where the runs overlap."""
+    moe, dense = (ends(runs, size, arm, what) for arm in ARMS)
+    return {1: "moe", -1: "dense", 0: "none"}[apart(moe, dense)]
 
 
 def weights(settings: CrammingSettings) -> int:

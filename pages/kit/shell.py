@@ -34,6 +34,7 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
     ),  # fmt: skip
     "nav.price": (
         ("pages/timetable.py", "nav.timetable", ":material/calendar_month:"),
+        ("pages/cramming.py", "nav.cramming", ":material/quiz:"),
     ),  # fmt: skip
     "nav.library": (),
 }
