@@ -923,6 +923,7 @@ class Cards extends Plate {
     const link = el("a", { class: "door", text: `${text} →` });
     const address = () => { link.href = new URL(`./${page}${location.search}`, document.baseURI).href; };
     address();
+      ...(card.under ?? []).map(({ text, lang }) => el("small", { class: "under", ...(lang ? { lang } : {}) }, ...this.marked(text))),
     link.onfocus = link.onpointerenter = address;
     link.onclick = (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
@@ -954,7 +955,7 @@ class Cards extends Plate {
   rows() {
     return [["group", "what", "mark", "text", "source"], ...this.d.cards.reduce(({ rows, group }, card) => {
       const now = card.group ?? group;
-      rows.push([now, [card.over, card.head].filter(Boolean).join(" "), card.badge?.text ?? "", (card.parts ?? []).map(({ label, text }) => [label, text].filter(Boolean).join(" ")).join(" | "), (card.links ?? []).map(({ text }) => text).join(" | ")]);
+      rows.push([now, [card.over, card.head, ...(card.under ?? []).map(({ text }) => text)].filter(Boolean).join(" "), card.badge?.text ?? "", (card.parts ?? []).map(({ label, text }) => [label, text].filter(Boolean).join(" ")).join(" | "), (card.links ?? []).map(({ text }) => text).join(" | ")]);
       return { rows, group: now };
     }, { rows: [], group: "" }).rows];
   }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
-from pages.kit import ask, building, plates, shell, state
+from pages.kit import ask, building, plates, shell, state, terms
 from pages.kit.code import Source
 from pages.kit.words import t
 
@@ -177,13 +177,13 @@ def explain(
     """A section's heading and its words at the depth that the visitor chose.
 
     `key` is "page.section". Words: `.title`, and `.story`, `.maths`, `.code` with `values` put in. Maths shows the
-    equations of assets/maths/<page>.toml [section] with `tex` put in (none without `tex`), Code the `code`.
+    equations of assets/maths/<page>.toml [section] with `tex` put in (none without `tex`), Code the `code`. Known words
+    of the text itself, not of `values`, lead to the glossary.
     """
     st.subheader(t(f"{key}.title"), anchor=False)
     depth = state.get("depth")
-    st.markdown(
-        t(f"{key}.{depth}", **{name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()})
-    )
+    escaped = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
+    st.markdown(terms.fill(f"{key}.{depth}", **escaped))
     if depth == "maths" and tex is not None:
         page, section = key.split(".")
         for equation in equations(page, section, tex):

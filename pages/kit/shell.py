@@ -36,7 +36,10 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
         ("pages/timetable.py", "nav.timetable", ":material/calendar_month:"),
         ("pages/cramming.py", "nav.cramming", ":material/quiz:"),
     ),  # fmt: skip
-    "nav.library": (),
+    "nav.library": (
+        ("pages/facts.py", "nav.facts", ":material/fact_check:"),
+        ("pages/glossary.py", "nav.glossary", ":material/dictionary:"),
+    ),  # fmt: skip
 }
 WALK = WINGS["nav.walk"]  # the pages on which one sentence's trace is watched
 PAGES = tuple(row for wing in WINGS.values() for row in wing)

@@ -117,13 +117,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("spread", "spread", valid=_is_count(1, 9_999), read=_whole),
     Setting("spare", "spare", valid=_is_count(0, 9_999), read=_whole),
     # The library: what is looked for among claims and among terms; which verdict, kind of model and topic are kept;
-    # which claim is asked, and which term was come for.
+    # which claim and which term are asked, and which term was come for.
     Setting("find", "find", valid=_is_search),
     Setting("verdict", "verdict", valid=_is_key),
     Setting("claim", "claim", valid=_is_key),
     Setting("word", "word", valid=_is_search),
     Setting("topic", "topic", valid=_is_key),
     Setting("term", "term", valid=_is_key),
+    Setting("asked", "asked", valid=_is_key),
     Setting("kind", "kind", valid=_is_key),
     # The timetable: whose visits are shown, and after which of the recorded counts.
     Setting("subject", "subject", valid=_is_count(0, 99), read=_whole, default=0),

@@ -1,0 +1,112 @@
+"""The glossary: every word of the field and of the hospital, in all languages side by side."""
+
+from pages.kit.shell import require_shell
+
+require_shell()
+
+import streamlit as st  # noqa: E402
+
+from pages.kit import chapter, library, plates, state, terms  # noqa: E402
+from pages.kit.code import source  # noqa: E402
+from pages.kit.figures import glossary  # noqa: E402
+from pages.kit.words import current, t  # noqa: E402
+
+QUESTION, LIBRARY = "glossary.guess", "pages/kit/library.py"
+
+visit = chapter.enter("glossary")
+every = terms.terms()
+
+
+def room(one: terms.Term) -> chapter.Room:
+    """Each word is a question of its own."""
+    return chapter.Room(f"glossary.{one.key}")
+
+
+def choose(picked: dict[str, int]) -> None:
+    """A click on a word puts it into the link."""
+    state.put("term", list(every)[picked["term"]] if picked.get("term", len(every)) < len(every) else None)
+
+
+# -- the word that was come for
+
+term = glossary.term(state.get("term"))
+if term:
+    plates.mount("glossary.chosen", [glossary.chosen(term)], {"term": glossary.number(term.key)}, choose, picks=())
+    st.button(t("glossary.leave"), icon=":material/list:", on_click=state.put, args=("term", None))
+
+# -- guess one
+
+asked = glossary.asked(state.get("asked"))
+if asked == term:  # its answer stands above
+    asked = glossary.after(asked, ())
+options = glossary.options(asked)
+chapter.explain(
+    "glossary.two",
+    code=[
+        library.entry("terms", "term", asked.key),
+        source("model/config.py", "ModelConfig", start="vocab_size: int", end="eos_token_id: int"),
+    ],
+    tex=glossary.equations(),
+    count=len(every),
+    told=len(glossary.told()),
+    named=sum(one.field is not None for one in every.values()),
+)
+guessed = chapter.predict(
+    room(asked),
+    QUESTION,
+    [one.name(current()) for one in options],
+    right=options.index(asked),
+    hospital=asked.hospital(current()) or "",
+    name=asked.name(current()),
+    means=asked.means(current()),
+)
+if guessed:
+    done = [one.key for one in glossary.told() if chapter.guessed(room(one), QUESTION)]
+    st.button(
+        t("glossary.another"),
+        icon=":material/arrow_forward:",
+        on_click=lambda: state.put("asked", glossary.after(asked, done).key),
+    )
+
+# -- all of them
+
+hidden = None if guessed else asked.key
+typed, topic = state.get("word"), state.get("topic")
+several = glossary.shown(typed, topic, hidden)
+chapter.explain(
+    "glossary.all",
+    code=[source("pages/kit/terms.py", "linked"), source(LIBRARY, "found")],
+    count=len(every),
+    shown=len(several),
+)
+st.session_state["glossary.find"] = typed or ""
+st.session_state["glossary.choose"] = topic if topic in glossary.TOPICS else ""
+with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
+    st.text_input(
+        t("glossary.find"),
+        key="glossary.find",
+        max_chars=state.MAX_SEARCH,
+        placeholder=t("glossary.find_hint"),
+        icon=":material/search:",
+        on_change=lambda: state.put("word", st.session_state["glossary.find"].strip() or None),
+    )
+    st.pills(
+        t("glossary.choose"),
+        ["", *glossary.TOPICS],
+        format_func=lambda one: t(f"glossary.topic.{one}") if one else t("glossary.everything"),
+        key="glossary.choose",
+        required=True,
+        wrap=True,
+        on_change=lambda: state.put("topic", st.session_state["glossary.choose"] or None),
+    )
+if several:
+    plates.mount(
+        "glossary.all",
+        [glossary.counts(several), glossary.list_of(several, typed, hidden)],
+        {"term": glossary.number(term.key) if term else None},
+        choose,
+    )
+else:
+    st.info(t("glossary.nothing", all=t("glossary.everything")), icon=":material/search_off:")
+
+chapter.end(visit, "head", "key", "nurse")

@@ -1,0 +1,125 @@
+"""What the library's pages read: claims, terms, events and the works they quote; sources and dates as people write
+them.
+
+Verdicts, sources, pages and numbers are kept once for all languages (assets/*.toml); only words differ. Nothing here
+brings torch in: these pages stand at once.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pages.kit import shell, words
+from pages.kit.code import Source as Code
+from pages.kit.words import t
+
+PLACES = (
+    "section", "equation", "table", "figure", "appendix", "file", "issue", "discussion", "abstract", "silent",
+)  # fmt: skip
+
+
+class Source(NamedTuple):
+    """A work, and where in it."""
+
+    title: str  # as it was published, in whatever language that was
+    url: str
+    kind: str | None  # one of PLACES
+    at: str
+
+    def said(self) -> str:
+        """As one line, in the visitor's language."""
+        if self.kind is None:
+            return self.title
+        return t("library.at.source", work=self.title, place=t(f"library.at.{self.kind}", n=self.at))
+
+
+class Door(NamedTuple):
+    """A page of this house."""
+
+    page: str  # its address
+    label: str
+
+
+@cache
+def read(name: str) -> dict[str, Any]:
+    """assets/<name>.toml."""
+    return tomllib.loads((shell.ROOT / "assets" / f"{name}.toml").read_text("utf-8"))
+
+
+def source(text: str) -> Source:
+    """What "v3 section 4.2" stands for. KeyError for a work that is not in works.toml, ValueError for another place."""
+    key, _, place = text.partition(" ")
+    kind, _, at = place.partition(" ")
+    work = read("works")[key]
+    if kind and kind not in PLACES:
+        raise ValueError(text)
+    return Source(work["title"], work["url"], kind or None, at)
+
+
+def when(value: Any) -> str:
+    """A date, or "2024-05" for a month, as it is written in the visitor's language; anything else as it stands."""
+    if isinstance(value, datetime.date):
+        return t("library.date.day", day=value.day, month=_month(value.month), year=value.year)
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d{4})-(\d{2})", value)):
+        return t("library.date.month", month=_month(int(match[2])), year=match[1])
+    return str(value)
+
+
+def _month(number: int) -> str:
+    names = t("library.date.months").split()
+    return names[number - 1] if len(names) > 1 else str(number)  # some languages count their months
+
+
+def values(entry: Mapping[str, Any]) -> dict[str, str]:
+    """What an entry puts into its words."""
+    return {name: when(value) for name, value in entry.get("values", {}).items()}
+
+
+def door(pages: Iterable[str]) -> Door | None:
+    """The first of these pages that is there."""
+    open_now = {Path(path).stem: label for path, label, _ in shell.PAGES}
+    return next((Door(page, t(open_now[page])) for page in pages if page in open_now), None)
+
+
+# -- search ------------------------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """Text as it is compared: wide and narrow letters, capitals and small ones are the same."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def wanted(typed: str) -> list[str]:
+    """The words to look for."""
+    return plain(typed).split()
+
+
+def found(typed: str, text: str) -> bool:
+    """Whether every word that was typed stands in the text. No patterns: a dot is a dot."""
+    where = plain(text)
+    return all(word in where for word in wanted(typed))
+
+
+def have(key: str) -> bool:
+    """Whether there are words for it."""
+    return key in words.tables()[words.FALLBACK]
+
+
+def published(key: str) -> dict[str, Any]:
+    """The published config.json of a model in the catalogue: only fields that decide a count."""
+    return next(row["config"] for row in read("catalogue")["row"] if row["key"] == key)
+
+
+def entry(name: str, table: str, key: str) -> Code:
+    """The lines of assets/<name>.toml that hold [table.key], to be shown as code."""
+    lines = (shell.ROOT / "assets" / f"{name}.toml").read_text("utf-8").splitlines()
+    first = lines.index(f"[{table}.{key}]")
+    last = next((i for i in range(first, len(lines)) if not lines[i].strip()), len(lines))
+    return Code(f"assets/{name}.toml", first + 1, "\n".join(lines[first:last]))
