@@ -1,4 +1,4 @@
-"""`python -m model COMMAND`: trace, generate, train, evaluate, study, export, verify, bench. `--help` explains each.
+"""`python -m model COMMAND`: trace, generate, train, evaluate, study, lab, parallel, export, verify, bench. `--help` says more.
 
 With `--json` one JSON object on standard output and nothing else. Exit code 0; 1 when something that was asked for did
 not hold (`verify`); 2 when what was given cannot be used, with one sentence on standard error.

@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.costs import parameters
-from model.deepseek_v3 import DeepseekV3, DenseFFN, MoE
+from model.deepseek_v3 import DeepseekV3, DenseFFN, MoE, Router
 from model.errors import UserError
 
 BLOCK = 128  # rows and columns that share one scale (V3 section 3.3.2)
@@ -222,6 +223,27 @@ def load(folder: str | Path) -> DeepseekV3:
 
     Raises ConfigError (another architecture, an unsupported field) or CheckpointError (missing, damaged).
     """
+    return _read(folder, None)
+
+
+def load_share(folder: str | Path, experts: range) -> DeepseekV3:
+    """`load`, with only these routed experts of every layer, renumbered from 0, and no MTP module: what is left out is
+    never read. The gates still know all experts."""
+    return _read(folder, experts).eval().requires_grad_(False)
+
+
+def _with_share(c: ModelConfig, experts: range) -> DeepseekV3:
+    """The modules that `load_share` fills."""
+    own = c.with_(n_routed_experts=len(experts), n_group=1, topk_group=1, num_nextn_predict_layers=0,
+                  num_experts_per_tok=min(c.num_experts_per_tok, len(experts)))  # fmt: skip
+    model = DeepseekV3(own)
+    for layer in model.layers:
+        if isinstance(layer.mlp, MoE):
+            layer.mlp.gate = Router(c)
+    return model
+
+
+def _read(folder: str | Path, experts: range | None) -> DeepseekV3:
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"There is no checkpoint in {folder}: it has no config.json. Name a folder that has one.",
@@ -231,17 +253,21 @@ def load(folder: str | Path) -> DeepseekV3:
     try:
         _check_sum(folder)
         _check_size(files, config)
-        model = DeepseekV3(config)  # every number is written below; `finish` proves it
+        # Every number is written below; `finish` proves it.
+        model = DeepseekV3(config) if experts is None else _with_share(config, experts)
         filler = _Filler(model)
         for path in files:
             with safe_open(path, "pt") as file:
                 for name in sorted(file.keys()):
                     if name.endswith("_scale_inv"):
                         continue
-                    tensor = file.get_tensor(name)
+                    place, cut = _shared_out(name, experts, filler.mtp_prefix)
+                    if place is None:
+                        continue
+                    tensor = _part(file, name, cut)
                     if tensor.dtype == torch.float8_e4m3fn:
-                        tensor = dequantise(tensor, file.get_tensor(name + "_scale_inv"))
-                    filler.put(name, tensor)
+                        tensor = dequantise(tensor, _part(file, name + "_scale_inv", cut))
+                    filler.put(place, tensor)
     except UserError:
         raise
     except Exception as error:  # a damaged file can make any part of the reader fail, each in its own way
@@ -251,6 +277,24 @@ def load(folder: str | Path) -> DeepseekV3:
     filler.finish()
     _check_finite(model)
     return model
+
+
+def _shared_out(name: str, experts: range | None, mtp_prefix: str) -> tuple[str | None, slice | None]:
+    """Where a published tensor goes in a model with these experts (None: nowhere), and which of its rows."""
+    if experts is None:
+        return name, None
+    if name.startswith(mtp_prefix):
+        return None, None
+    if match := _EXPERT.match(name):
+        number = int(match[2])
+        renamed = f"{match[1]}experts.{number - experts.start}.{match[3]}_proj.weight"
+        return (renamed if number in experts else None), None
+    return name, slice(experts.start, experts.stop) if _FUSED.match(name) else None
+
+
+def _part(file: Any, name: str, rows: slice | None) -> Tensor:
+    """A tensor of a safetensors file, or only these of its rows."""
+    return file.get_tensor(name) if rows is None else file.get_slice(name)[rows]
 
 
 def _check_sum(folder: Path) -> None:
