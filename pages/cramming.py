@@ -57,11 +57,11 @@ asked = {"size": TALK, "steps": f"{settings.steps:,}", "seeds": len(runs), **tal
 chapter.explain(
     "cramming.crammed",
     code=[source(LAB, "reading"), source(LAB, "run")],
-    tex={"steps": settings.steps, "rows": settings.rows, "size": size, "times": settings.steps * settings.rows / size},
+    tex={"steps": settings.steps, "rows": settings.rows, "size": size, "times": settings.steps * settings.rows // size},
     steps=f"{settings.steps:,}",
     size=f"{size:,}",
     rows=settings.rows,
-    times=f"{settings.steps * settings.rows / size:,.0f}",
+    times=f"{settings.steps * settings.rows // size:,}",
     moe_active=f"{moe.active:,}",
     dense_active=f"{dense.active:,}",
     moe_all=f"{moe.main:,}",
@@ -93,6 +93,8 @@ if guessed:
     )
     plates.mount("cramming.banks", [cramming.banks(runs)], {})
     st.markdown(cramming.falls(runs))
+    cost = lab.verdict(runs, size, "new_loss")
+    chapter.say(f"cramming.cost.{cost}", size=f"{size:,}", seeds=len(runs), moe=moe_new, dense=dense_new)
 
 # -- now
 

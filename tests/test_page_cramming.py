@@ -75,6 +75,14 @@ def test_numbers(lang, size):
     assert bars["before_list"] == pytest.approx([scores(n, arm, "bank")[:, -1].mean() for n in lab.BANKS for arm in lab.ARMS])
 
 
+def test_what_the_words_say_of_banks_is_so():
+    """"With few questions it pays to learn them by heart; with many, the rule": in every run of both."""
+    for arm in lab.ARMS:
+        few, many = (scores(size, arm, "new")[:, -1] for size in (lab.BANKS[0], lab.BANKS[-1]))
+        assert few.max() < 0.1 and many.min() > 0.7
+        assert scores(lab.BANKS[1], arm, "bank")[:, -1].min() > 0.9 and scores(lab.BANKS[1], arm, "new")[:, -1].max() < 0.3
+
+
 def winner(size: int, what: str) -> str:
     """Which of the two lies above the other in every pair of runs."""
     ends = {arm: (scores(size, arm, "bank") - scores(size, arm, "new") if what == "gap" else scores(size, arm, what))[:, -1]
@@ -90,10 +98,13 @@ def test_the_verdict_is_computed(lang):
     at = skip(open_page(lang))
     said, talk = prose(at), 800
     for other in ("moe", "dense", "none"):
-        start = words.say(lang, f"cramming.verdict.{other}", **{
-            name: "§" for name in ("size", "steps", "seeds", *(f"{a}_{w}" for a in lab.ARMS for w in ("bank", "new", "low", "high")))
-        }).split("§")  # fmt: skip
+        values = ("size", "steps", "seeds", *(f"{arm}_{what}" for arm in lab.ARMS for what in ("bank", "new", "low", "high")))
+        start = words.say(lang, f"cramming.verdict.{other}", **dict.fromkeys(values, "§")).split("§")
         assert all(part in said for part in start) == (other == winner(talk, "new"))
+    cost = winner(talk, "new_loss")
+    assert [words.say(lang, f"cramming.cost.{one}", size="800", seeds=3, **{
+        arm: f"{scores(talk, arm, 'new_loss')[:, -1].mean():.2f}" for arm in lab.ARMS
+    }) in said for one in ("moe", "dense", "none")] == [one == cost for one in ("moe", "dense", "none")]  # fmt: skip
     assert all(lab.verdict(RECORD["runs"], size, what) == winner(size, what) for size in lab.BANKS for what in ("new", "gap"))
 
 
@@ -121,11 +132,9 @@ def test_odd_links(query):
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_questions_on_screen_are_of_the_exam(lang):
     plate = shown(open_page(lang))["sample"]
-    texts = {question.text.split(":")[0].strip(): question for question in lab.questions()}
-    for label, (means, fine_, _) in zip(plate["labels"], plate["cells"], strict=True):
-        question = texts[label]
-        assert fine_ == str(question.answer)
-        assert all(words.say(lang, f"cramming.word.{word}") in means for word in question.words)
+    texts = {question.text.strip(): question for question in lab.questions()}
+    for label, (read, _) in zip(plate["labels"], plate["cells"], strict=True):
+        assert all(words.say(lang, f"cramming.word.{word}") in label for word in texts[read].words)
     assert len({words.say(lang, f"cramming.word.{word}") for column in lab.COLUMNS for word in column}) == 47
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from model.labs import cramming as lab
 from model.labs._spread import Spread, spread
 from pages.kit import plates
-from pages.kit.chapter import number, percent, sentences
+from pages.kit.chapter import number, percent
 from pages.kit.words import t
 
 Runs = Sequence[Mapping[str, Any]]
@@ -50,7 +50,7 @@ def compared(runs: Runs, size: int) -> Compared:
 
 
 def falls(runs: Runs) -> str:
-    """For every bank, whose score drops more outside of it: one sentence each."""
+    """For every bank, whose score drops more outside of it: a list."""
     said = []
     for size in lab.BANKS:
         moe, dense = (spread(lab.ends(runs, size, arm, "gap")) for arm in lab.ARMS)
@@ -67,7 +67,7 @@ def falls(runs: Runs) -> str:
                 dense_high=percent(dense.high),
             )
         )
-    return sentences(*said)
+    return "\n".join(f"- {one}" for one in said)
 
 
 def shown(question: lab.Question) -> str:
@@ -81,9 +81,9 @@ def sample(size: int, seed: int) -> plates.Plate:
     rows = [(every[i], where) for where, part in (("bank", papers.bank), ("new", papers.new)) for i in part[:EXAMPLES]]
     return plates.table(
         "sample",
-        [question.text.split(":")[0].strip() for question, _ in rows],
-        [{"label": t(f"cramming.sample.{column}")} for column in ("means", "fine", "where")],
-        [[shown(question), str(question.answer), t(f"cramming.where.{where}")] for question, where in rows],
+        [shown(question) for question, _ in rows],
+        [{"label": t(f"cramming.sample.{column}")} for column in ("read", "where")],
+        [[question.text.strip(), t(f"cramming.where.{where}")] for question, where in rows],
         title=t("cramming.sample.title"),
         note=t("cramming.sample.note", size=f"{size:,}", every=f"{len(every):,}", guess=percent(lab.commonest())),
     )
