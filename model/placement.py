@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.architectures import BF16, FP32, QUANTISED, Architecture, Part, cache_numbers, parts
-from model.checkpoint import BLOCK
+from model.architectures import BF16, Architecture, cache_numbers, parts
+from model.storage import fp8_bytes
 
 # -- the published plans -----------------------------------------------------------------------------------------------
 
@@ -37,8 +37,8 @@ class Plan:
 
 PLANS: dict[str, Plan] = {
     "prefill": Plan("prefill", 32, 32, True, 4, "arXiv 2412.19437, section 3.4.1"),
-    "decode": Plan("decode", 320, 63, False, 4, "arXiv 2412.19437, section 3.4.2"),
     "run": Plan("run", 144, 32, True, 1, "deepseek-ai/open-infra-index, day 6"),
+    "decode": Plan("decode", 320, 63, False, 4, "arXiv 2412.19437, section 3.4.2"),
 }
 """`decode`: "each GPU hosts only one expert, and 64 GPUs are responsible for hosting redundant experts and shared
 experts": 320 = 256 + 64, and 64 = the shared one + 63 copies, of whom is not said. `run`: 2 routed and 1 shared on each
@@ -109,10 +109,10 @@ def imbalance(busy: np.ndarray) -> np.ndarray:
 def place(load: np.ndarray, spare: int, cards: int) -> Placement:
     """Copy and pack for load (M, E). On a floor where copies help nobody their rooms stay empty: never worse than
     without them, which greedy packing alone does not promise."""
-    if cards < 1 or cards > load.shape[1] + spare:
-        raise ValueError(f"{cards} cards for {load.shape[1]} experts and {spare} copies")
+    if cards < 1 or spare < 0:
+        raise ValueError(f"{cards} cards, {spare} copies")
     best = pack(load, copies(load, spare), cards)
-    if not spare or cards > load.shape[1]:
+    if not spare:
         return best
     plain = pack(load, copies(load, 0), cards)
     worse = imbalance(best.busy(load)) > imbalance(plain.busy(load))
@@ -148,16 +148,6 @@ def with_shared(load: np.ndarray, k: int) -> np.ndarray:
 
 
 # -- what lies on a card -----------------------------------------------------------------------------------------------
-
-
-def fp8_bytes(part: Part) -> int:
-    """Bytes of one weight of this kind as V3 ships it: FP8 with an FP32 scale for every block of 128 x 128, or BF16, or
-    FP32 (see `architectures.weight_bytes`)."""
-    if part.fp32:
-        return FP32 * part.size
-    if part.multiplies and part.place in QUANTISED:
-        return part.size + FP32 * math.ceil(part.rows / BLOCK) * math.ceil(part.columns / BLOCK)
-    return BF16 * part.size
 
 
 class OnCard(NamedTuple):

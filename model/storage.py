@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from model import checkpoint
-from model.architectures import BF16, FP32, Architecture, expert, stored
+from model.architectures import BF16, FP32, QUANTISED, Architecture, Part, parts, stored
 from model.deepseek_v3 import DecoderLayer, DeepseekV3, MoE
 from model.engine import Engine
 from model.trace import Trace
@@ -95,11 +95,57 @@ def published_checkpoint(a: Architecture) -> Checkpoint:
     )
 
 
+def fp8_bytes(part: Part) -> int:
+    """Bytes of one weight of this kind as V3 ships it: FP8 with an FP32 scale for every block of 128 x 128, or BF16, or
+    FP32 (see `architectures.weight_bytes`)."""
+    if part.fp32:
+        return FP32 * part.size
+    if part.multiplies and part.place in QUANTISED:
+        block = checkpoint.BLOCK
+        return part.size + FP32 * math.ceil(part.rows / block) * math.ceil(part.columns / block)
+    return BF16 * part.size
+
+
+_OURS = {"expert": "interns", "shared": "nurse", "router": "gates", "dense": "desk", "norm": "norms"}
+
+
+def published_held(a: Architecture) -> dict[str, int]:
+    """`held` of V3 as it is shipped, by formula."""
+    found = dict.fromkeys(PLACES, 0)
+    for part in parts(a):
+        found[_OURS.get(part.place, part.place)] += fp8_bytes(part) * part.there
+    found["mtp"] = published_checkpoint(a).bytes - sum(found.values())
+    return found
+
+
+def published_used(a: Architecture) -> dict[str, int]:
+    """`used` of V3 for one token, by formula: of the embedding one row."""
+    found = dict.fromkeys(PLACES, 0)
+    for part in parts(a):
+        found[_OURS.get(part.place, part.place)] += fp8_bytes(part) * part.working
+    found["embedding"] = BF16 * a.hidden_size
+    return found
+
+
+class Link(NamedTuple):
+    """What weights may have to come over."""
+
+    name: str
+    bytes_per_second: float
+    source: str
+
+
+LINKS = (
+    Link("infiniband", 50e9, "arXiv 2412.19437, section 3.2.2"),
+    Link("pcie", 32e9 * 16 / 8 * 128 / 130, "PCI Express 5.0: 32 GT/s, 16 lanes, 128b/130b"),
+    Link("nvlink", 160e9, "arXiv 2412.19437, section 3.2.2"),
+)
+
+
 def expert_fp8_bytes(a: Architecture) -> int:
     """Bytes of one routed expert as V3 ships it: FP8, and an FP32 scale for every block of 128 x 128."""
-    block = checkpoint.BLOCK
-    scales = 3 * math.ceil(a.hidden_size / block) * math.ceil(a.moe_intermediate_size / block)
-    return expert(a) + FP32 * scales
+    rooms = a.num_moe_layers * a.n_routed_experts
+    return sum(fp8_bytes(p) * p.there for p in parts(a) if p.place == "expert") // rooms
 
 
 # -- a small store of experts ------------------------------------------------------------------------------------------
@@ -241,8 +287,8 @@ class _Rounded:
     """An engine's layers, some of them rounded when their turn comes and forgotten afterwards: a whole model in fewer
     bits takes the room of one floor."""
 
-    def __init__(self, layers: list[Any], which: Collection[int], how: Format) -> None:
-        self.layers, self.which, self.how, self.error = layers, which, how, NO_ERROR
+    def __init__(self, layers: list[Any], which: Collection[int], how: Format, what: What) -> None:
+        self.layers, self.which, self.how, self.what, self.error = layers, which, how, what, NO_ERROR
 
     def __getitem__(self, at: slice) -> Iterator[Any]:
         for index, layer in enumerate(self.layers[at]):
@@ -250,14 +296,17 @@ class _Rounded:
                 yield layer
                 continue
             own = cast(DecoderLayer, copy.deepcopy(layer.module))
-            self.error = self.error.plus(round_layer(own, self.how.round))
+            self.error = self.error.plus(round_layer(own, self.how.round, self.what))
             yield Engine._prepare(own.requires_grad_(False))
 
 
-def rounded_trace(engine: Engine, ids: list[int], layers: Collection[int], how: Format) -> tuple[Trace, Error]:
-    """One pass with the matrices of these layers in fewer bits, and what rounding lost. The engine is not touched."""
+def rounded_trace(
+    engine: Engine, ids: list[int], layers: Collection[int], how: Format, what: What = "all"
+) -> tuple[Trace, Error]:
+    """One pass with the matrices of these layers (or only their interns) in fewer bits, and what rounding lost. The
+    engine is not touched."""
     other = copy.copy(engine)
-    rounded = _Rounded(engine.layers, layers, how)
+    rounded = _Rounded(engine.layers, layers, how, what)
     other.layers = cast(Any, rounded)
     trace = other.trace(ids)
     return trace, rounded.error

@@ -190,6 +190,11 @@ class Study:
     _by_chance: tuple[tuple[float, int], tuple[float, int]]  # all, strong ones: mean, high
     _arrays: dict[str, np.ndarray]
 
+    @property
+    def calls(self) -> np.ndarray:
+        """(M, E): how often each intern was called, door tokens included."""
+        return self._arrays["interns.calls"]
+
     @cached_property
     def shares(self) -> np.ndarray:
         """(M, E, S): each subject's share of each intern's calls; 0 where there were none."""

@@ -33,6 +33,8 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
         ("pages/hospitals.py", "nav.hospitals", ":material/location_city:"),
     ),  # fmt: skip
     "nav.price": (
+        ("pages/beds.py", "nav.beds", ":material/bed:"),
+        ("pages/construction.py", "nav.construction", ":material/apartment:"),
         ("pages/timetable.py", "nav.timetable", ":material/calendar_month:"),
         ("pages/cramming.py", "nav.cramming", ":material/quiz:"),
     ),  # fmt: skip
