@@ -796,6 +796,7 @@ class Rank extends Plate {
       const row = el("li", { title: d.hints?.[i] ?? "" }, word, pair, share);
       if (d.roles) row.style.setProperty("--role", `var(--${d.roles[i]})`);
       if (axis) {
+    this.list.classList.toggle("wrap", Boolean(d.wrap));
         const at = { [axis.name]: axis.indices[i] };
         row.classList.toggle("here", this.view.hover[axis.name] === axis.indices[i]);
         row.onpointerenter = () => this.view.point(at);

@@ -41,6 +41,7 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
     "nav.library": (
         ("pages/facts.py", "nav.facts", ":material/fact_check:"),
         ("pages/glossary.py", "nav.glossary", ":material/dictionary:"),
+        ("pages/history.py", "nav.history", ":material/history_edu:"),
     ),  # fmt: skip
 }
 WALK = WINGS["nav.walk"]  # the pages on which one sentence's trace is watched
