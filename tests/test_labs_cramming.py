@@ -127,10 +127,11 @@ def test_the_record_says_how_it_was_made(record):
         assert len(lab.curve(run["points"], size, arm)) == lab.EXPERIMENT.recorded.marks
 
 
-def test_the_first_exam_comes_out_again(record):
-    """The first steps of the first seed, run once more."""
-    again = [step.point for step in itertools.islice(lab.run(lab.EXPERIMENT.recorded, 0), 100) if step.point]
-    assert len(again) == len(lab.ARMS)
+def test_the_first_exam_comes_out_again(record, monkeypatch):
+    """The first steps of the first seed, run once more; one miniature of the two, which do not touch each other."""
+    monkeypatch.setattr(lab, "ARMS", ("moe",))
+    again = [step.point for step in itertools.islice(lab.run(lab.EXPERIMENT.recorded, 0), 50) if step.point]
+    assert len(again) == 1
     for point, kept in zip(again, record["runs"][0]["points"], strict=False):
         assert [point[key] for key in ("questions", "arm", "step")] == [kept[key] for key in ("questions", "arm", "step")]
         for key in ("bank", "new"):

@@ -94,7 +94,7 @@ class CrammingSettings:
     """Everything that decides what is learned, but for the seed."""
 
     questions: tuple[int, ...] = (800,)  # different ones in the bank; a pair of miniatures for each
-    steps: int = 320  # of each miniature
+    steps: int = 280  # of each miniature
     rows: int = 64  # questions of a step
     papers: int = 5  # of PAPER questions each, drawn from the bank, and as many new ones
     marks: int = 10  # measurements
