@@ -37,7 +37,7 @@ class Plan:
 
 PLANS: dict[str, Plan] = {
     "prefill": Plan("prefill", 32, 32, True, 4, "arXiv 2412.19437, section 3.4.1"),
-    "run": Plan("run", 144, 32, True, 1, "deepseek-ai/open-infra-index, day 6"),
+    "run": Plan("run", 144, 32, True, 1, "deepseek-ai/open-infra-index, day 6 (February 2025)"),
     "decode": Plan("decode", 320, 63, False, 4, "arXiv 2412.19437, section 3.4.2"),
 }
 """`decode`: "each GPU hosts only one expert, and 64 GPUs are responsible for hosting redundant experts and shared

@@ -25,7 +25,9 @@ from pages.kit.figures.round import grown_by_chance, once
 from pages.kit.words import t
 
 V3 = "deepseek-v3"
-MB, GB, MILLI = 1e6, 1e9, 1e3  # decimal, as disks and cards are sold; thousandths of a second
+MB = 1e6  # decimal, as disks and cards are sold
+GB = 1e9
+MILLI = 1e3  # thousandths of a second
 SIGNS = 4  # decimals of a change of loss
 
 
@@ -194,7 +196,7 @@ def growth(visit: Visit, runs: Sequence[dict[str, Any]] | None) -> plates.Plate:
     all_rooms = c.num_moe_layers * c.n_routed_experts
     share = fetched(visit, c.n_routed_experts).cumsum() / all_rooms
     chance = grown_by_chance(c, tokens) / all_rooms
-    several = [plates.series(t("beds.grown.sentence"), share, "intern")]
+    several = [plates.series(t("beds.grown.sentence"), share, "patient")]
     words = {"tokens": tokens, "share": percent(float(share[-1])), "chance": percent(float(chance[-1]))}
     more = []
     if runs:
@@ -202,7 +204,7 @@ def growth(visit: Visit, runs: Sequence[dict[str, Any]] | None) -> plates.Plate:
         last = min(tokens, *map(len, found))
         within = np.full((len(found), tokens), np.nan)
         within[:, :last] = [one[:last] for one in found]
-        several.append(plates.series(t("beds.grown.heldout"), within.mean(0), "nurse", within.min(0), within.max(0)))
+        several.append(plates.series(t("beds.grown.heldout"), within.mean(0), "intern", within.min(0), within.max(0)))
         more = [t("beds.grown.heldout_note", tokens=last, share=percent(float(within[:, last - 1].mean())))]
     several.append(plates.series(t("beds.grown.chance"), chance, "soft"))
     return plates.lines(
@@ -234,7 +236,7 @@ def long_run(c: ModelConfig, runs: Sequence[dict[str, Any]]) -> plates.Plate:
         "long_run",
         plates.axis("read", len(marks), [f"{m:,}" for m in marks]),
         [
-            plates.series(t("beds.grown.heldout"), share.mean(0), "nurse", share.min(0), share.max(0)),
+            plates.series(t("beds.grown.heldout"), share.mean(0), "intern", share.min(0), share.max(0)),
             plates.series(t("beds.grown.chance"), lot, "soft"),
         ],
         from_zero=True,
@@ -303,7 +305,7 @@ def loads(visit: Visit, found: Store) -> plates.Plate:
         "loads",
         common.token_axis(visit),
         fetched(visit, found.kept),
-        role="crowding",
+        role="intern",
         digits=0,
         domain=[0, found.calls],
         height=210,
@@ -319,9 +321,9 @@ def rates(visit: Visit, found: Store, runs: Sequence[dict[str, Any]] | None) -> 
     c = visit.trace.config
     k, experts = c.num_experts_per_tok, c.n_routed_experts
     own = storage.hit_rates(ages(visit), experts)[k:]
-    several, more = [plates.series(t("beds.rates.sentence"), own, "intern")], []
+    several, more = [plates.series(t("beds.rates.sentence"), own, "patient")], []
     if runs:
-        for name, role in (("fresh", "nurse"), ("kept", "crowding")):
+        for name, role in (("fresh", "intern"), ("kept", "ink")):
             each = np.array([one["store"][name][k:] for one in routing(runs)])
             several.append(plates.series(t(f"beds.rates.{name}"), each.mean(0), role, each.min(0), each.max(0)))
             more.append(percent(float(each[:, found.kept - k].mean())))

@@ -22,8 +22,11 @@ GB = 1e9
 CARD = 80 * GB  # H800: arXiv 2412.19437, section 3.1, names the card; its data sheet the 80 GB
 MOST_CARDS = 320  # of any published plan
 DRAWS = 20  # of seats by lot
+KEPT = 64  # placements that are remembered
 SPARES = (0, 8, 16, 24, 32, 48, 64, 96, 128)  # copies for the curve: every plan's own among them or near
-SIDE, FEW_NODES, MANY_NODES = 40, 8, 24  # a card's square; up to so many machines a narrow picture does
+SIDE = 40  # of a card's square
+FEW_NODES = 8  # for which a narrow picture does
+MANY_NODES = 24  # that need the whole width
 WAYS = ("numbered", "lot", "packed", "spare")
 
 
@@ -182,12 +185,12 @@ def with_everybody(load: np.ndarray, one: Plan, c: ModelConfig) -> np.ndarray:
     return load if one.shared_everywhere else placement.with_shared(load, c.num_experts_per_tok)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=KEPT)
 def _placed(load: bytes, shape: tuple[int, int], cards: int, spare: int) -> Placement:
     return placement.place(np.frombuffer(load).reshape(shape), spare, cards)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=KEPT)
 def _by_lot(floors: int, experts: int, cards: int) -> tuple[Placement, ...]:
     return tuple(placement.by_lot(floors, experts, cards, DRAWS))
 
