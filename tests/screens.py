@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,9 @@ def values(plate: dict) -> np.ndarray:
 
 
 def prose(at: AppTest) -> str:
-    """All that is said, without the signs that keep Markdown off."""
-    return "\n".join(one.value for one in at.markdown).replace("\\", "")
+    """All that is said, without the signs that keep Markdown off, and without the links of known words."""
+    said = "\n".join(one.value for one in at.markdown)
+    return re.sub(r'\[([^\]]*)\]\(glossary\?\S* "[^"]*"\)', r"\1", said).replace("\\", "")
 
 
 def skip(at: AppTest) -> AppTest:
