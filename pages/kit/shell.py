@@ -35,8 +35,9 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
     "nav.price": (
         ("pages/beds.py", "nav.beds", ":material/bed:"),
         ("pages/construction.py", "nav.construction", ":material/apartment:"),
-        ("pages/timetable.py", "nav.timetable", ":material/calendar_month:"),
         ("pages/cramming.py", "nav.cramming", ":material/quiz:"),
+        ("pages/timetable.py", "nav.timetable", ":material/calendar_month:"),
+        ("pages/choice.py", "nav.choice", ":material/balance:"),
     ),  # fmt: skip
     "nav.library": (
         ("pages/facts.py", "nav.facts", ":material/fact_check:"),

@@ -1,0 +1,137 @@
+"""Which to build? What one has and wants, what two published models would need of it, and what the labs found."""
+
+from pages.kit.shell import require_shell
+
+require_shell()
+
+import streamlit as st  # noqa: E402
+
+from model import catalogue, choice  # noqa: E402
+from model.architectures import PRECISIONS  # noqa: E402
+from pages.kit import chapter, plates, state  # noqa: E402
+from pages.kit.code import source  # noqa: E402
+from pages.kit.figures import choice as figures  # noqa: E402
+from pages.kit.words import t  # noqa: E402
+
+MODEL, COSTS = "model/choice.py", "model/architectures.py"
+
+
+def chooser(widget, name: str, now, *args, **more) -> None:
+    """A control that shows a setting and sets it."""
+    key = f"choice.{name}"
+    st.session_state[key] = now
+
+    def changed() -> None:
+        picked = st.session_state[key]
+        state.put(name, int(picked) if isinstance(picked, bool) else picked)
+
+    widget(t(f"choice.control.{name}"), *args, key=key, on_change=changed, **more)
+
+
+visit = chapter.enter("choice")
+need = figures.need()
+moe, dense, every = figures.judged(need)
+names = {"moe": moe.row.name, "dense": dense.row.name}
+
+# -- what there is, and what it must do
+
+chapter.explain(
+    "choice.needs",
+    code=[source(MODEL, "Need"), source(MODEL, "judge"), source(COSTS, "figures")],
+    tex={
+        "cards": need.cards,
+        "card": need.card_bytes / figures.GIGA,
+        "memory": need.memory / figures.GIGA,
+        "weights": moe.weights / figures.GIGA,
+        "served": need.served,
+        "cache": moe.cache / figures.GIGA,
+        "needed": moe.needed / figures.GIGA,
+        "name": chapter.tex_text(moe.row.name),
+    },
+    memory=figures.gigabytes(need.memory),
+)
+left, right = st.columns(2, gap="large")
+with left:
+    chooser(st.number_input, "cards", need.cards, min_value=1, max_value=9_999, step=1)
+    sizes = {int(card.bytes // figures.GIGA): card.name for card in catalogue.cards()}
+    at = int(need.card_bytes // figures.GIGA)
+    chooser(st.segmented_control, "card", at, list(sizes), format_func=sizes.__getitem__, required=True)
+    said = {name: t(f"choice.precision.{name}") for name in PRECISIONS}
+    chooser(st.segmented_control, "precision", need.precision, list(said), format_func=said.__getitem__, required=True)
+    kinds = {kind: t(f"choice.tasks.{kind}") for kind in state.TASKS}
+    chooser(
+        st.segmented_control, "tasks", state.get("tasks"), list(kinds), format_func=kinds.__getitem__, required=True
+    )
+with right:
+    chooser(st.number_input, "served", need.served, min_value=1, max_value=99_999, step=1)
+    lengths = sorted({*figures.CONTEXTS, need.context})
+    chooser(st.select_slider, "context", need.context, lengths, format_func=lambda tokens: f"{tokens:,}")
+    powers = sorted({*figures.BUDGETS, state.get("budget")})
+    chooser(st.select_slider, "budget", state.get("budget"), powers, format_func=figures.power)
+    chooser(st.toggle, "tune", bool(state.get("tune")))
+
+# -- what fits
+
+guessed = chapter.predict(
+    visit,
+    "choice.guess",
+    [t(f"choice.guess.{option}", **names) for option in figures.HOLDS],
+    right=figures.HOLDS.index(choice.holds(moe, dense)),
+    **names,
+    memory=figures.gigabytes(need.memory),
+    moe_needs=figures.gigabytes(moe.needed),
+    dense_needs=figures.gigabytes(dense.needed),
+    cards=f"{need.cards:,}",
+    size=figures.card().name,
+)
+if guessed:
+    chapter.explain(
+        "choice.models",
+        code=[source(COSTS, "weight_bytes"), source(COSTS, "cache_numbers"), source(COSTS, "forward_flops")],
+        tex={
+            "flops": moe.flops / figures.GIGA,
+            "name": chapter.tex_text(moe.row.name),
+            "power": state.get("budget") / figures.TENTHS,
+            "trained": moe.trained / figures.TERA,
+        },
+        precision=t(f"choice.precision.{need.precision}"),
+        served=f"{need.served:,}",
+        context=f"{need.context:,}",
+    )
+    plates.mount("choice.models", [figures.table(need, every)], {})
+
+    # -- two of them against each other
+
+    chapter.explain(
+        "choice.weighed",
+        code=[source(MODEL, "less"), source(MODEL, "compare"), source("model/labs/_spread.py", "apart")],
+        tex={
+            "more": dense.flops / figures.GIGA,
+            "fewer": moe.flops / figures.GIGA,
+            "times": dense.flops / moe.flops,
+            "moe": chapter.tex_text(moe.row.name),
+            "dense": chapter.tex_text(dense.row.name),
+        },
+        **names,
+    )
+    with st.container(horizontal=True, gap="medium"):
+        for name, row, experts in (("pair_moe", moe.row, True), ("pair_dense", dense.row, False)):
+            known = {one.key: one.name for one in figures.rows(experts)}
+            chooser(st.selectbox, name, row.key, list(known), format_func=known.__getitem__)
+    plates.mount("choice.weighed", [figures.weighed(moe, dense)], {})
+    chapter.say("choice.so", said=figures.conclusion(need, moe, dense, every))
+    chapter.say("choice.labs", task=t(f"choice.tasks.{state.get('tasks')}"), said=figures.task())
+    with st.container(horizontal=True, gap="medium"):
+        for door in figures.doors():
+            st.page_link(f"pages/{door.page}.py", label=door.label, icon=":material/arrow_forward:")
+
+# -- claim by claim
+
+several = figures.claims()
+chapter.explain(
+    "choice.claims",
+    code=[source(MODEL, "forgotten"), source(MODEL, "exam"), source(MODEL, "mixed_loss")],
+    count=len(several),
+)
+plates.mount("choice.claims", [figures.verdicts()], {})
+chapter.end(visit, "suits", "rich", "poor")
