@@ -396,7 +396,8 @@ def _qwen2_moe(f: _Fields) -> Architecture:
     body = _body(f)
     f.only("use_sliding_window", False)  # which layers it would mean differs between versions of the family's code
     f.known |= {"sliding_window", "max_window_layers", "layer_types"}
-    if "sliding_attention" in (f.data.get("layer_types") or []):
+    types = f.data.get("layer_types")
+    if types is not None and (not isinstance(types, list) or any(one != "full_attention" for one in types)):
         f.unsupported("layer_types")
     return Architecture(
         **body, **_grouped(f, body), **_sparse(f, body), qkv_bias=f.flag("qkv_bias", True), n_shared_experts=1,

@@ -19,7 +19,6 @@ from pages.kit.figures import hospitals  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
 COSTS, READER, CATALOGUE = "model/architectures.py", "model/config_json.py", "model/catalogue.py"
-ACROSS = 3  # columns of sliders
 KILO = 1024  # bytes in a kB of a file
 
 
@@ -33,6 +32,19 @@ def chooser(widget: Callable, name: str, options: Sequence, now: Any, said: Call
         state.put(name, ".".join(picked) or None if isinstance(picked, list) else picked)
 
     widget(t(f"hospitals.control.{name}"), options, key=key, format_func=said, on_change=changed, **more)
+
+
+def sliders(place: str, several: dict[str, tuple[Sequence[int], int]], width: str) -> None:
+    """Sliders in the kit's manner, with a step to either side."""
+    made, here = hospitals.steppers(several, width)
+
+    def picked(pick: dict[str, int]) -> None:
+        for name, at in pick.items():
+            options = several[name][0]
+            if at != here[name] and at < len(options):
+                state.put(name, options[at])
+
+    plates.mount(f"hospitals.{place}", made, here, on_pick=picked)
 
 
 visit = chapter.enter("hospitals")
@@ -88,12 +100,12 @@ left, right = st.columns(2, gap="large")
 with left:
     measures = {name: t(f"hospitals.column.{name}") for name in hospitals.MEASURES}
     chooser(st.selectbox, "measure", list(measures), hospitals.measure(), measures.__getitem__)
-    chooser(st.select_slider, "context", hospitals.CONTEXTS, now.context, lambda tokens: f"{tokens:,}")
+    sliders("context", {"context": (hospitals.CONTEXTS, now.context)}, "full")
 with right:
     sizes = {int(card.bytes // hospitals.GIGA): card.name for card in catalogue.cards()}
     formats, once = {name: t(f"hospitals.precision.{name}") for name in PRECISIONS}, {"required": True}
-    chooser(st.segmented_control, "precision", list(formats), now.precision, formats.__getitem__, **once)
-    chooser(st.segmented_control, "card", list(sizes), int(now.card.bytes // hospitals.GIGA), sizes.__getitem__, **once)
+    chooser(st.pills, "precision", list(formats), now.precision, formats.__getitem__, **once)
+    chooser(st.pills, "card", list(sizes), int(now.card.bytes // hospitals.GIGA), sizes.__getitem__, **once)
 plates.mount(
     "hospitals.register",
     hospitals.register(now),
@@ -121,6 +133,11 @@ def example() -> None:
 
 st.button(t("hospitals.own.example", name=row.name), on_click=example, icon=":material/content_paste:")
 typed = st.text_area(t("hospitals.own.paste"), key="hospitals.text", height=180, placeholder='{"model_type": …}')
+drop = '[data-testid="stFileUploaderDropzone'  # what the uploader itself says is English, and of another limit
+st.html(
+    f'<style>{drop}Instructions"] {{ display: none; }} {drop}"] button p {{ font-size: 0; }}'
+    f'{drop}"] button p::after {{ content: "{t("hospitals.own.choose")}"; font-size: 1rem; }}</style>'
+)
 file = st.file_uploader(t("hospitals.own.upload"), type=["json"], key="hospitals.file")
 if content := file.getvalue() if file else typed.strip():
     try:
@@ -148,9 +165,8 @@ chapter.explain(
     kilobytes=hospitals.said("per_token", mine),
     kept=hospitals.said("per_token", biggest),
 )
-for place, name in zip(st.columns(ACROSS, gap="large") * 2, hospitals.SLIDERS, strict=False):
-    with place:
-        chooser(st.select_slider, f"own_{name}", hospitals.SLIDERS[name].options, hospitals.own(name), "{:,}".format)
+shapes = {f"own_{name}": (slider.options, hospitals.own(name)) for name, slider in hospitals.SLIDERS.items()}
+sliders("shape", shapes, "half")
 with st.container(horizontal=True, vertical_alignment="bottom"):
     chooser(
         st.segmented_control, "own_attention", hospitals.ATTENTIONS, hospitals.own_attention(),

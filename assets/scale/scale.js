@@ -55,6 +55,9 @@ class View {
     const style = getComputedStyle(this.host), colours = {};
     for (const name of ["soft", "attention", "desk", "nurse", "intern", "window", "line", "desk-edge"]) colours[name] = style.getPropertyValue(`--${name}`).trim();
     this.houses.forEach((house) => house.draw(unit, tall, Math.min(room, width), colours));
+    for (const { caption } of this.houses) caption.style.minHeight = ""; // all stand on one ground
+    const tallest = Math.max(...this.houses.map(({ caption }) => caption.offsetHeight));
+    for (const { caption } of this.houses) caption.style.minHeight = `${tallest}px`;
   }
 }
 
@@ -67,8 +70,8 @@ class House {
     this.widest = Math.max(...this.storeys.map((s) => s.rooms.reduce((sum, r) => sum + r.size * r.there, 0)));
     this.canvas = el("canvas", { role: "img", "aria-label": d.alt });
     this.tip = el("div", { class: "tip", hidden: "" });
-    this.node = el("figure", {}, this.canvas, this.tip,
-      el("figcaption", {}, el("strong", { text: d.name, dir: "auto" }), ...d.lines.map((text) => el("span", { text }))));
+    this.caption = el("figcaption", {}, el("strong", { text: d.name, dir: "auto" }), ...d.lines.map((text) => el("span", { text })));
+    this.node = el("figure", {}, this.canvas, this.tip, this.caption);
     this.canvas.onpointermove = (event) => this.over(event);
     this.canvas.onpointerleave = () => { this.tip.hidden = true; };
   }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from model.architectures import (
     PRECISIONS,
     Architecture,
     Figures,
+    attention_products,
     cache_numbers_per_layer,
     expert,
     figures,
@@ -32,6 +34,7 @@ BILLION = 10**9
 KILO = 10**3  # bytes of a kB
 GIGA = 10**9  # bytes of a GB; FLOPs of a GFLOP
 BF16 = 2  # bytes of a number
+EXACT = 9  # digits behind the point, in thousand millions, of a count
 CONTEXTS = tuple(2**power for power in range(10, 20))  # tokens: what can be chosen
 
 
@@ -235,11 +238,17 @@ def _written(content: object) -> str:
     return f"{content:,}" if isinstance(content, int) else str(content)
 
 
+def rounded(within: float) -> int:
+    """Digits behind the point of a figure that is right within so much (half of its last digit)."""
+    return EXACT if not within else max(0, round(-math.log10(2 * within)))
+
+
 def published(row: Row) -> plates.Plate:
     """What others say of it, and what the formulas say."""
     lines = []
     for figure in row.published:
-        unit, digits = (BILLION, 1) if "kv" not in figure.what and "gflops" not in figure.what else (1, 1)
+        unit = 1 if figure.what in ("kv_kilobytes", "training_gflops") else BILLION
+        digits = rounded(figure.within / unit)
         made = catalogue.computed(figure.what, row.architecture)
         verdict = t("hospitals.where.agrees" if figure.derivable else "hospitals.where.differs")
         lines.append([number(figure.value / unit, digits), number(made / unit, digits), verdict, figure.source])
@@ -274,6 +283,7 @@ def register_tex(row: Row, now: Settings) -> dict[str, str | int]:
     """Cache, arithmetic and cards of one."""
     a, f = row.architecture, now.figures(row.architecture)
     window = a.sliding_window if a.sliding_window is not None else now.context
+    each = a.num_attention_heads * (a.qk_head_dim + a.value_head_dim)  # products for a token that is seen
     return {
         "per_layer": cache_numbers_per_layer(a),
         "layers": a.num_hidden_layers,
@@ -282,6 +292,7 @@ def register_tex(row: Row, now: Settings) -> dict[str, str | int]:
         "near": tex(min(now.context, window)),
         "cache": tex(f.cache_numbers),
         "multiplied": tex(multiplied(a)),
+        "seen": tex(attention_products(a, now.context) / each, 1),
         "heads": a.num_attention_heads,
         "query": a.qk_head_dim,
         "key": a.value_head_dim,
@@ -315,13 +326,15 @@ def built_tex(a: Architecture) -> dict[str, str | int]:
 
 def building(name: str, a: Architecture, told: bool = True) -> scale.Building:
     """One building with what stands below it."""
-    f = figures(a)
+    f, mixed = figures(a), bool(a.num_moe_layers and a.num_dense_layers)
+    shape = {"floors": a.num_hidden_layers, "rooms": rooms(a)}
+    desks = {"dense": a.num_dense_layers} if mixed else {}
     lines = [
-        t("hospitals.below.floors", floors=floors(a), rooms=rooms(a)),
+        t("hospitals.below.mixed" if mixed else "hospitals.below.floors", **shape, **desks),
         t("hospitals.below.total", total=billions(f.total)),
     ]
     working = t("hospitals.below.active", active=billions(f.active), share=percent(f.active / f.total))
-    alt = t("hospitals.below.alt", name=name, floors=floors(a), rooms=rooms(a), total=billions(f.total))
+    alt = t("hospitals.below.alt", name=name, total=billions(f.total), **shape)
     return scale.building(a, name, [*lines, *([working] if told else [])], sentences(alt, *([working] if told else [])))
 
 
@@ -387,6 +400,19 @@ def own_attention() -> str:
     """How the visitor's own building remembers."""
     asked = state.get("own_attention")
     return next((kind for kind in ATTENTIONS if kind == asked), ATTENTIONS[0])
+
+
+def steppers(several: Mapping[str, tuple[Sequence[int], int]], width: str) -> tuple[list[plates.Plate], dict[str, int]]:
+    """Sliders for settings that are numbers out of a list: (its options, where it stands) each; and what is picked."""
+    made = [
+        plates.stepper(
+            plates.axis(name, len(options), [f"{option:,}" for option in options]),
+            title=t(f"hospitals.control.{name}"),
+            width=width,
+        )
+        for name, (options, _) in several.items()
+    ]
+    return made, {name: options.index(here) for name, (options, here) in several.items()}
 
 
 def built() -> Architecture:
