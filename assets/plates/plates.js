@@ -225,6 +225,14 @@ class Drawn extends Plate {
     return c;
   }
 
+  // What the shades stand for, at the end of the key.
+  scale(low, high, role = "intern") {
+    const below = low < 0 ? "var(--soft), " : "", bar = el("i", { class: "scale", "aria-hidden": "true" });
+    bar.style.background = `linear-gradient(to right, ${below}var(--closed), var(--${role}))`;
+    this.legend.append(el("li", {}, this.number(low), bar, this.number(high)));
+    this.legend.hidden = false;
+  }
+
   // Where an axis is lit by hover or by choice: index or null.
   hot(axis) { return index(axis, this.view.hover[axis.name]); }
   chosen(axis) { return index(axis, this.view.picked?.[axis.name]); }
@@ -395,6 +403,14 @@ function fit(text, most) {
 
 // One value for each pair of indices: rows by columns, the stronger the more colour; below 0 in grey.
 class Grid extends Drawn {
+  take(d) {
+    super.take(d);
+    const finite = this.values.filter(Number.isFinite);
+    const [low, top] = d.domain ?? [finite.reduce((a, b) => Math.min(a, b), 0), finite.reduce((a, b) => Math.max(a, b), 0)];
+    this.most = Math.max(Math.abs(low), Math.abs(top)) || 1;
+    if (finite.length && new Set(d.roles).size < 2) this.scale(low < 0 ? -this.most : 0, this.most, d.roles?.[0] ?? d.role);
+  }
+
   draw() {
     const d = this.d, [rows, cols] = d.axes, wanted = d.cell ?? clamp(Math.round(330 / rows.count), 5, 26);
     this.up = d.from_below ? 1 : -1;
@@ -402,9 +418,7 @@ class Grid extends Drawn {
     const c = this.begin(rows.count * wanted + foot + 4);
     if (!c) return;
     const v = this.view, high = wanted, step = (this.width - left - 2) / cols.count;
-    const finite = this.values.filter(Number.isFinite);
-    const [low, top] = d.domain ?? [finite.reduce((a, b) => Math.min(a, b), 0), finite.reduce((a, b) => Math.max(a, b), 0)];
-    const most = Math.max(Math.abs(low), Math.abs(top)) || 1;
+    const most = this.most;
     this.place = (r, k) => [left + k * step, 2 + (d.from_below ? rows.count - 1 - r : r) * high];
     this.step = step;
     this.high = high;
@@ -497,6 +511,7 @@ class Grids extends Drawn {
     this.cells = d.axes.slice(1).map((axis) => Math.ceil(axis.count / this.per));
     this.most = d.domain?.[1] ?? (this.values.reduce((most, value) => (value > most ? value : most), 0) || 1);
     this.small = null;
+    this.scale(0, this.most, d.role);
   }
 
   value(p, r, k) {
@@ -780,10 +795,13 @@ class Rank extends Plate {
 
   draw() {
     const d = this.d, values = d.values_list, most = d.domain?.[1] ?? (d.percent ? 1 : Math.max(...values, ...(d.before_list ?? []), ...(d.high_list ?? []), 1e-9)), axis = d.axes?.[0];
+    const least = d.dots ? d.domain?.[0] ?? 0 : 0; // a bar begins at 0; a dot may be looked at more closely
     this.list.setAttribute("aria-label", d.alt ?? d.title ?? "");
+    this.list.classList.toggle("wrap", Boolean(d.wrap));
     renew(this.list, d.labels.map((label, i) => {
-      const bar = (value, name) => { const b = el("b"); b.style.width = `${clamp(value / most, 0, 1) * 100}%`; return el("i", { class: name, "aria-hidden": "true" }, b); };
-      const whisker = (low, high) => { const w = el("u", { "aria-hidden": "true" }); w.style.left = `${clamp(low / most, 0, 1) * 100}%`; w.style.width = `${clamp((high - low) / most, 0, 1) * 100}%`; return w; };
+      const part = (value) => clamp((value - least) / (most - least), 0, 1) * 100;
+      const bar = (value, name) => { const b = el("b"); b.style.width = `${part(value)}%`; return el("i", { class: d.dots ? `${name} dot` : name, "aria-hidden": "true" }, b); };
+      const whisker = (low, high) => { const w = el("u", { "aria-hidden": "true" }); w.style.left = `${part(low)}%`; w.style.width = `${part(high) - part(low)}%`; return w; };
       const share = el("span", { class: "share", text: this.number(values[i]) });
       const pair = el("span", { class: "pair" }, bar(values[i], ""));
       if (d.low_list) pair.append(whisker(d.low_list[i], d.high_list[i]));
@@ -796,7 +814,6 @@ class Rank extends Plate {
       const row = el("li", { title: d.hints?.[i] ?? "" }, word, pair, share);
       if (d.roles) row.style.setProperty("--role", `var(--${d.roles[i]})`);
       if (axis) {
-    this.list.classList.toggle("wrap", Boolean(d.wrap));
         const at = { [axis.name]: axis.indices[i] };
         row.classList.toggle("here", this.view.hover[axis.name] === axis.indices[i]);
         row.onpointerenter = () => this.view.point(at);
@@ -909,6 +926,7 @@ class Cards extends Plate {
     if (picks) head.onclick = () => this.view.pick({ [axis.name]: number });
     const left = el("div", {},
       ...(card.over ? [el("small", { text: card.over })] : []), head,
+      ...(card.under ?? []).map(({ text, lang }) => el("small", { class: "under", ...(lang ? { lang } : {}) }, ...this.marked(text))),
       ...(badge ? [el("span", { class: `badge ${badge.look ?? ""}` }, el("i", { "aria-hidden": "true", text: badge.sign }), badge.text)] : []));
     if (badge?.role) left.lastChild.style.setProperty("--role", `var(--${badge.role})`);
     const right = el("div", { class: card.pair ? "pair" : "" }, ...(card.parts ?? []).map(({ label, text, lang, soft }) =>
@@ -924,7 +942,6 @@ class Cards extends Plate {
     const link = el("a", { class: "door", text: `${text} →` });
     const address = () => { link.href = new URL(`./${page}${location.search}`, document.baseURI).href; };
     address();
-      ...(card.under ?? []).map(({ text, lang }) => el("small", { class: "under", ...(lang ? { lang } : {}) }, ...this.marked(text))),
     link.onfocus = link.onpointerenter = address;
     link.onclick = (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
