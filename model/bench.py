@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,12 @@ def _decode(engine: Engine, theirs: Any, rounds: int) -> dict[str, float]:
                     **{k: _with_kernel(theirs, k, forward) for k in KERNELS}}, rounds, forget)  # fmt: skip
 
 
-def _train(model: DeepseekV3, theirs: Any, rounds: int, quick: bool) -> dict[str, float]:
+def _train(model: DeepseekV3, theirs: Any, rounds: int, kernels: Sequence[str]) -> dict[str, float]:
     """Forward and backward of next-token prediction, no optimiser. The MTP module and the balance loss are off:
     transformers has neither in training."""
+    theirs.train()
+    for p in [*model.train().parameters(), *theirs.parameters()]:
+        p.requires_grad_(True)
     ids = torch.randint(2, model.c.vocab_size, BATCH, generator=torch.Generator().manual_seed(2))
     settings = TrainSettings(rows=BATCH[0], length=BATCH[1], mtp_loss=0.0, balance_loss=0.0)
 
@@ -114,8 +117,24 @@ def _train(model: DeepseekV3, theirs: Any, rounds: int, quick: bool) -> dict[str
         logits = theirs(ids, use_cache=False).logits
         F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
 
-    kernels = ("grouped_mm",) if quick else TRAINING_KERNELS
     return _rounds({"ours": ours, **{k: _with_kernel(theirs, k, forward) for k in kernels}}, rounds)
+
+
+def _speeds(name: str, times: dict[str, float]) -> dict[str, float]:
+    """Tokens a second of every side, and the ratio, under `name`."""
+    tokens, ours = BATCH[0] * BATCH[1], times["ours"]
+    theirs = {kernel: t for kernel, t in times.items() if kernel != "ours"}
+    return {
+        f"{name}_tokens_per_second": 1000 * tokens / ours,
+        **{f"{name}_tokens_per_second_transformers_{k}": 1000 * tokens / t for k, t in theirs.items()},
+        f"ratio_{name}": min(theirs.values()) / ours,
+    }
+
+
+def _train_clinic(rounds: int) -> dict[str, float]:
+    """The same for the clinic, on which the labs train. It is small enough for every kernel."""
+    model = DeepseekV3(ModelConfig.preset("clinic").with_(num_nextn_predict_layers=0)).initialise(0)
+    return _train(model, transformers_twin(model), rounds, KERNELS)
 
 
 def bench(threads: int | None = None, quick: bool = False) -> dict[str, Any]:
@@ -157,14 +176,8 @@ def _bench(transformers: Any, quick: bool) -> dict[str, Any]:
         ours = result[f"{name}_ms"] = times.pop("ours")
         result |= {f"{name}_ms_transformers_{kernel}": t for kernel, t in times.items()}
         result[f"ratio_{name}"] = min(times.values()) / ours
-    theirs.train()
-    for p in [*model.train().parameters(), *theirs.parameters()]:
-        p.requires_grad_(True)
-    times = _train(model, theirs, 1 if quick else 3, quick)
-    tokens = BATCH[0] * BATCH[1]
-    result["train_tokens_per_second"] = 1000 * tokens / times["ours"]
-    ours = times.pop("ours")
-    result |= {f"train_tokens_per_second_transformers_{k}": 1000 * tokens / t for k, t in times.items()}
+    kernels = ("grouped_mm",) if quick else TRAINING_KERNELS
+    result |= _speeds("train", _train(model, theirs, 1 if quick else 3, kernels))
     result["train_not_run"] = "transformers with batched_mm: needs more than 20 GB"
-    result["ratio_train"] = min(times.values()) / ours
+    result |= _speeds("train_clinic", _train_clinic(1 if quick else 9))
     return result

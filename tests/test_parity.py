@@ -294,6 +294,8 @@ def test_bench_measures_both_sides(live_folder: Path, monkeypatch: pytest.Monkey
         theirs = [result[f"{name}_ms_transformers_{kernel}"] for kernel in bench_module.KERNELS]
         assert result[f"ratio_{name}"] == pytest.approx(min(theirs) / result[f"{name}_ms"])
     assert result["ratio_train"] > 0 and result["train_tokens_per_second"] > 0
+    clinic = [result[f"train_clinic_tokens_per_second_transformers_{kernel}"] for kernel in bench_module.KERNELS]
+    assert result["ratio_train_clinic"] == pytest.approx(result["train_clinic_tokens_per_second"] / max(clinic))
     assert result["threads"] == 1 and result["load_seconds"] > 0 and result["resident_megabytes"] > 50
     assert torch.get_num_threads() == 1
 
