@@ -75,16 +75,21 @@ def pack(load: np.ndarray, made: np.ndarray, cards: int) -> Placement:
     order = np.argsort(-part, 1, kind="stable")
     who, part = np.take_along_axis(who, order, 1), np.take_along_axis(part, order, 1)
     seats = np.full((floors, cards, rooms), -1)
-    filled, busy = np.zeros((floors, cards), np.int64), np.zeros((floors, cards))
-    has = np.zeros((floors, experts, cards), bool)
-    for expert, weight in zip(who.T, part.T, strict=True):
-        cost = np.where(filled < rooms, busy, np.inf)
-        apart = np.where(has[here, expert], np.inf, cost)
-        card = np.where(np.isfinite(apart.min(1)), apart.argmin(1), cost.argmin(1))
+    filled = np.zeros((floors, cards), np.int64)
+    busy = np.zeros((floors, cards))  # infinite where no room is left
+    mine, before = np.zeros((floors, cards), bool), np.full(floors, -1)  # cards that hold the expert that is placed now
+    for expert, weight in zip(who.T, part.T, strict=True):  # copies of one expert come one after the other
+        mine[expert != before] = False
+        before = expert
+        apart = np.where(mine, np.inf, busy) if total > experts else busy
+        card = apart.argmin(1)
+        together = np.isinf(apart[here, card])
+        if together.any():
+            card[together] = busy[together].argmin(1)
         seats[here, card, filled[here, card]] = expert
         filled[here, card] += 1
-        busy[here, card] += weight
-        has[here, expert, card] = True
+        busy[here, card] += np.where(filled[here, card] < rooms, weight, np.inf)
+        mine[here, card] = True
     return Placement(seats, made)
 
 
@@ -106,15 +111,15 @@ def imbalance(busy: np.ndarray) -> np.ndarray:
     return np.where(mean > 0, busy.max(-1) / np.where(mean > 0, mean, 1), 1.0)
 
 
-def place(load: np.ndarray, spare: int, cards: int) -> Placement:
+def place(load: np.ndarray, spare: int, cards: int, plain: Placement | None = None) -> Placement:
     """Copy and pack for load (M, E). On a floor where copies help nobody their rooms stay empty: never worse than
-    without them, which greedy packing alone does not promise."""
+    without them, which greedy packing alone does not promise. `plain`: the same without copies, where it is known."""
     if cards < 1 or spare < 0:
         raise ValueError(f"{cards} cards, {spare} copies")
     best = pack(load, copies(load, spare), cards)
     if not spare:
         return best
-    plain = pack(load, copies(load, 0), cards)
+    plain = plain or pack(load, copies(load, 0), cards)
     worse = imbalance(best.busy(load)) > imbalance(plain.busy(load))
     seats, made = best.seats.copy(), best.copies.copy()
     seats[worse] = -1

@@ -23,7 +23,7 @@ CARD = 80 * GB  # H800: arXiv 2412.19437, section 3.1, names the card; its data 
 MOST_CARDS = 320  # of any published plan
 DRAWS = 20  # of seats by lot
 KEPT = 64  # placements that are remembered
-SPARES = (0, 8, 16, 24, 32, 48, 64, 96, 128)  # copies for the curve: every plan's own among them or near
+SPARES = (0, 8, 16, 32, 64, 128)  # copies for the curve; the last is the most that can be chosen
 SIDE = 40  # of a card's square
 FEW_NODES = 8  # for which a narrow picture does
 MANY_NODES = 24  # that need the whole width
@@ -187,7 +187,8 @@ def with_everybody(load: np.ndarray, one: Plan, c: ModelConfig) -> np.ndarray:
 
 @lru_cache(maxsize=KEPT)
 def _placed(load: bytes, shape: tuple[int, int], cards: int, spare: int) -> Placement:
-    return placement.place(np.frombuffer(load).reshape(shape), spare, cards)
+    plain = _placed(load, shape, cards, 0) if spare else None
+    return placement.place(np.frombuffer(load).reshape(shape), spare, cards, plain)
 
 
 @lru_cache(maxsize=KEPT)
