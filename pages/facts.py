@@ -58,11 +58,11 @@ if judged:
 hidden = None if judged else asked.key
 typed, verdict = state.get("find"), state.get("verdict")
 several = facts.shown(typed, verdict, hidden)
-every = facts.tally(facts.claims())
+counted = facts.counted(hidden)
 chapter.explain(
     "facts.all",
     code=[source(KIT, "found"), source(KIT, "plain"), source("pages/kit/figures/facts.py", "shown")],
-    tex={"count": len(facts.claims()), **every},
+    tex={"count": len(counted), **facts.tally(counted)},
     count=len(facts.claims()),
     shown=len(several),
 )
@@ -89,7 +89,9 @@ with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", ke
         on_change=lambda: state.put("verdict", st.session_state["facts.choose"] or None),
     )
 if several:
-    plates.mount("facts.all", [facts.counts(several), facts.by_part(), facts.list_of(several, typed, hidden)], {})
+    plates.mount(
+        "facts.all", [facts.counts(several, hidden), facts.by_part(hidden), facts.list_of(several, typed, hidden)], {}
+    )
 else:
     st.info(t("facts.nothing", all=t("facts.everything")), icon=":material/search_off:")
 

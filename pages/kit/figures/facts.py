@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from pages.kit import library, plates, words
+from pages.kit.chapter import sentences
 from pages.kit.words import t
 
 VERDICTS = ("right", "simplified", "wrong", "unknown")
@@ -126,26 +127,33 @@ def list_of(several: Sequence[Claim], typed: str | None, hidden: str | None) -> 
     )
 
 
-def counts(several: Sequence[Claim]) -> plates.Plate:
+def counted(hidden: str | None) -> list[Claim]:
+    """All but the claim that is being asked: a count with it and a list without it would give it away."""
+    return [one for one in claims() if one.key != hidden]
+
+
+def counts(several: Sequence[Claim], hidden: str | None) -> plates.Plate:
     """How many of each verdict among those that are shown, beside all of them."""
-    every, now = tally(claims()), tally(several)
-    fewer = len(several) < len(claims())
+    rest = counted(hidden)
+    every, now = tally(rest), tally([one for one in several if one.key != hidden])
+    note = t("facts.counts.note", count=len(rest), **every)
     return plates.rank(
         "counts",
         [f"{t(f'facts.sign.{v}')} {t(f'facts.verdict.{v}')}" for v in VERDICTS],
         [now[v] for v in VERDICTS],
-        before=[every[v] for v in VERDICTS] if fewer else None,
+        before=[every[v] for v in VERDICTS] if now != every else None,
         before_words="of_all",
         digits=0,
         width="half",
-        title=t("facts.counts.title", count=len(claims())),
-        note=t("facts.counts.note", count=len(claims()), **every),
+        wrap=True,
+        title=t("facts.counts.title"),
+        note=sentences(note, t("facts.counts.open")) if hidden else note,
     )
 
 
-def by_part() -> plates.Plate:
+def by_part(hidden: str | None) -> plates.Plate:
     """The share of each part of the talk that is right."""
-    several = {part: [one for one in claims() if one.part == part] for part in PARTS}
+    several = {part: [one for one in counted(hidden) if one.part == part] for part in PARTS}
     right = {part: tally(ones)["right"] for part, ones in several.items()}
     wrong = {part: tally(ones)["wrong"] for part, ones in several.items()}
     most = max(PARTS, key=lambda part: wrong[part] / len(several[part]))
@@ -157,6 +165,7 @@ def by_part() -> plates.Plate:
         percent=True,
         hints=[f"{right[part]} / {len(several[part])}" for part in PARTS],
         width="half",
+        wrap=True,
         title=t("facts.parts.title"),
         note=t(
             "facts.parts.note",

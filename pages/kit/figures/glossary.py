@@ -150,6 +150,7 @@ def counts(several: Sequence[Term]) -> plates.Plate:
         before=[every[topic] for topic in TOPICS] if len(several) < len(terms.terms()) else None,
         before_words="of_all",
         digits=0,
+        wrap=True,
         title=t("glossary.counts.title"),
         note=t(
             "glossary.counts.note",

@@ -156,12 +156,12 @@ def shares() -> plates.Plate:
     least, share = min(known, key=lambda pair: pair[1])
     return plates.rank(
         "shares",
-        [f"{one.name} · {year(one)}" for one, _ in known],
+        [one.name for one, _ in known],
         [value for _, value in known],
         percent=True,
         wrap=True,
         roles=[BADGES[one.kind][1] for one, _ in known],
-        hints=[f"{billions(one.active or 0)} / {billions(one.total or 0)}" for one, _ in known],
+        hints=[f"{year(one)}: {billions(one.active or 0)} / {billions(one.total or 0)}" for one, _ in known],
         title=t("history.shares.title"),
         note=t("history.shares.note", **question(), last=least.name, least=percent(share)),
     )
