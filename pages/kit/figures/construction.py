@@ -14,7 +14,7 @@ from model.architectures import Architecture, active, total, weight_bytes
 from model.catalogue import find
 from model.placement import Placement, Plan
 from pages.kit import plates, service, state
-from pages.kit.chapter import Visit, number
+from pages.kit.chapter import Visit, number, sentences
 from pages.kit.words import t
 
 V3, DENSE = "deepseek-v3", "llama-3-1-405b"
@@ -22,6 +22,7 @@ GB = 1e9
 CARD = 80 * GB  # H800: arXiv 2412.19437, section 3.1, names the card; its data sheet the 80 GB
 MOST_CARDS = 320  # of any published plan
 DRAWS = 20  # of seats by lot
+TIMES = 3  # as high as the busiest card now is what is drawn of the cards before
 KEPT = 64  # placements that are remembered
 SPARES = (0, 8, 16, 32, 64, 128)  # copies for the curve; the last is the most that can be chosen
 SIDE = 40  # of a card's square
@@ -137,8 +138,8 @@ def on_cards(own: Plan) -> plates.Plate:
     a, several = find(V3).architecture, [*placement.PLANS.values()]
     if not is_published(own):
         several.append(own)
-    names = [t(f"construction.name.{one.name}") for one in placement.PLANS.values()]
-    names += [t("construction.name.own")] if len(several) > len(names) else []
+    names = [t(f"construction.short.{one.name}") for one in placement.PLANS.values()]
+    names += [t("construction.short.own")] if len(several) > len(names) else []
     cells = []
     for one in several:
         held = placement.on_card(a, one)
@@ -237,7 +238,7 @@ def ways(visit: Visit, found: Measured, here: Balance, now: Balance, own: np.nda
         rows,
         title=t("construction.ways.title"),
         note=t("construction.ways.note" if found.heldout else "construction.ways.alone", tokens=f"{found.tokens:,}",
-               now=len(visit.trace.ids), spare=number(float(here.spare.mean()), digits=2),
+               copies=one.spare, now=len(visit.trace.ids), spare=number(float(here.spare.mean()), digits=2),
                fresh=number(float(now.spare.mean()), digits=2)),
     )  # fmt: skip
 
@@ -253,9 +254,11 @@ def cards(visit: Visit, found: Measured, one: Plan) -> plates.Plate:
     most = int(many[: c.n_routed_experts].argmax())
     before, after = (number(float(load.max() / mean), digits=2) for load in (plain, busy))
     words = {
-        "floor": visit.floor, "before": before, "after": after, "cards": one.cards, "copied": int((many > 1).sum()),
+        "floor": visit.floor, "before": before, "after": after, "cards": one.cards,
+        "copied": int((many[: c.n_routed_experts] > 1).sum()),
         "room": most, "copies": int(many[most]), "spare": one.spare,
     }  # fmt: skip
+    nurse = [] if one.shared_everywhere else [t("construction.cards.nurse", seats=int(many[-1]))]
     return plates.bars(
         "cards",
         plates.axis("busy", one.cards, offset=1),
@@ -264,9 +267,10 @@ def cards(visit: Visit, found: Measured, one: Plan) -> plates.Plate:
         role="crowding",
         digits=2,
         height=170,
+        domain=[0, float(min(plain.max(), TIMES * busy.max()) / mean)] if mean else [0, 1],
         title=t("construction.cards.title", floor=visit.floor),
         alt=t("construction.cards.alt", **words),
-        note=t("construction.cards.note", **words),
+        note=sentences(t("construction.cards.note", **words), *nurse),
     )  # fmt: skip
 
 
