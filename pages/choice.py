@@ -64,10 +64,8 @@ with left:
     )
 with right:
     chooser(st.number_input, "served", need.served, min_value=1, max_value=99_999, step=1)
-    lengths = sorted({*figures.CONTEXTS, need.context})
-    chooser(st.select_slider, "context", need.context, lengths, format_func=lambda tokens: f"{tokens:,}")
-    powers = sorted({*figures.BUDGETS, state.get("budget")})
-    chooser(st.select_slider, "budget", state.get("budget"), powers, format_func=figures.power)
+    steppers, places, pick = figures.sliders(need)
+    plates.mount("choice.sliders", steppers, places, on_pick=pick)
     chooser(st.toggle, "tune", bool(state.get("tune")))
 
 # -- what fits

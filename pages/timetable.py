@@ -84,7 +84,7 @@ if guessed:
     )
     plates.mount(
         "timetable.visits",
-        [*timetable.steppers(seen), timetable.grid(seen), timetable.spreads(seen), timetable.share(seen)],
+        [*timetable.steppers(seen), timetable.grid(seen), timetable.share(seen), timetable.spreads(seen)],
         picked,
     )
 

@@ -134,7 +134,7 @@ def test_the_recorded_run_comes_out_again(file, monkeypatch):
 def test_the_file_says_how_it_was_made(file):
     assert file["command"] == "python -m model lab timetable" and file["commit"] != "unknown"
     assert [run["seed"] for run in file["runs"]] == [0, 1, 2]
-    assert {k: v for k, v in file["settings"].items()} == dataclasses.asdict(lab.EXPERIMENT.recorded)
+    assert file["settings"] == dataclasses.asdict(lab.EXPERIMENT.recorded)
     for run in file["runs"]:
         assert [point["step"] for point in run["points"]] == lab.due(lab.EXPERIMENT.recorded)
         totals = {tuple(np.array(point["visits"]).sum(-1).ravel()) for point in run["points"]}

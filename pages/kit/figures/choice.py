@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from model import architectures, catalogue, choice, crossings
@@ -27,6 +27,9 @@ SHOWN = (
     "llama-3-1-405b", "llama-3-1-70b", "llama-3-1-8b",
 )  # fmt: skip
 """Rows of the catalogue that are judged beside the two that are weighed, MoE first."""
+LABS = {  # claim -> the lab whose measurement stands beside it, where that is not the claim's own first page
+    "subjects": ("timetable",), "suits": ("miniatures", "cramming"), "easy": ("skill",), "faster": ("hospitals",),
+}  # fmt: skip
 CARD = catalogue.cards()[[one.bytes for one in catalogue.cards()].index(80e9)].name  # on which claims are reckoned
 HOLDS = ("both", "moe", "dense", "none")
 
@@ -54,6 +57,32 @@ def need() -> Need:
         context=state.get("context"),
         served=state.get("served"),
         flops=TENTHS ** (state.get("budget") / TENTHS),
+    )
+
+
+def sliders(need: Need) -> tuple[list[plates.Plate], dict[str, int], Callable[[dict[str, int]], None]]:
+    """Length of a conversation and training FLOPs: their steppers, where these stand, and what a pick sets. A value of
+    a link that lies between two steps is a step of its own."""
+    values = {
+        "context": sorted({*CONTEXTS, need.context}),
+        "budget": sorted({*BUDGETS, state.get("budget")}),
+    }
+    said = {"context": lambda tokens: f"{tokens:,}", "budget": power}
+    made = [
+        plates.stepper(
+            plates.axis(name, len(steps), [said[name](step) for step in steps]), title=t(f"choice.control.{name}")
+        )
+        for name, steps in values.items()
+    ]
+
+    def pick(picked: dict[str, int]) -> None:
+        for name, at in picked.items():
+            state.put(name, values[name][min(at, len(values[name]) - 1)])
+
+    return (
+        made,
+        {"context": values["context"].index(need.context), "budget": values["budget"].index(state.get("budget"))},
+        pick,
     )
 
 
@@ -359,6 +388,10 @@ def verdicts() -> plates.Plate:
     entries, several = [], claims()
     for one in several:
         entry = facts.card(one, hidden=False)
+        entry.pop("door", None)
+        door = library.door([*LABS.get(one.key, ()), *(page for page in one.pages if page != "choice")])
+        if door:
+            entry["door"] = {"page": door.page, "text": t("facts.page", page=door.label)}
         said = measured(one.key)
         if said:
             entry["parts"] = [*entry["parts"], {"label": t("choice.measured.label"), "text": said}]
