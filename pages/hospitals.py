@@ -154,7 +154,7 @@ house = hospitals.built()
 mine = now.figures(house)
 chapter.explain(
     "hospitals.build",
-    code=[source(COSTS, "remembering"), source("pages/kit/figures/hospitals.py", "built")],
+    code=[source(COSTS, "remembering"), source(COSTS, "_ffn")],
     tex=hospitals.built_tex(house),
     total=hospitals.billions(mine.total),
     times=number(mine.total / biggest.total, 2),
