@@ -120,7 +120,7 @@ def test_without_a_checkpoint_every_page_says_so(visit, clinic_folder, tmp_path,
             data = file.read_bytes()
             (folder / file.name).write_bytes(data[: len(data) // 2] if file.suffix == ".safetensors" else data)
     at = visit(page, "zh", folder)
-    assert not at.exception and sentences(at) == [say("zh", f"error.{key}")]
+    assert not at.exception and sentences(at) == [say("zh", f"error.{key}", folder=how)]
     assert at.title[0].value == say("zh", f"{Path(page).stem}.title") and at.text_input(key="sentence_box").value
 
 
