@@ -29,14 +29,22 @@ class Fake:
 
     total: int = 5
     wait: float = 0.0
+    work: float = 0.0  # seconds of a core that a step needs, whatever else the machine does
     nan_at: int = 0
     million: float = 0.001  # weights
     fails: bool = False
 
 
+def work(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
 def fake_run(settings: Fake, seed: int) -> Iterator[Step]:
     for done in range(1, settings.total + 1):
         time.sleep(settings.wait)
+        work(settings.work)
         if settings.fails:
             raise RuntimeError("secret of the house")
         loss = math.nan if done == settings.nan_at else 1.0 / (done + seed)
@@ -47,7 +55,7 @@ FAKE = Experiment("fake", fake_run, Fake(), Fake(), weights=lambda s: int(s.mill
 LONG = Fake(total=10**4, wait=0.001)  # longer than any test, and yet short enough not to be refused
 
 
-def until(what: Callable[[], object], seconds: float = 20.0) -> None:
+def until(what: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not happen"
@@ -146,13 +154,24 @@ def test_too_large_is_refused_before_it_starts(gym):
 
 def test_too_long_is_refused_after_three_steps(gym, monkeypatch):
     monkeypatch.setattr(live, "SECONDS", 1.0)
-    job = gym.start(FAKE, Fake(total=1000, wait=0.02), 0)
+    job = gym.start(FAKE, Fake(total=1000, work=0.02), 0)
     over(job)
     assert job.state == "refused" and job.done == live.TRIAL and job.error.key == "lab_too_long"
     assert job.error.values["seconds"] >= 1000 * 0.02, "what the steps took, times how many there are"
-    fits = gym.start(FAKE, Fake(total=10, wait=0.02), 0)
+    fits = gym.start(FAKE, Fake(total=8, work=0.02), 0)
     over(fits)
     assert fits.state == "done"
+
+
+def test_whoever_only_waits_for_a_core_is_not_refused(gym, monkeypatch):
+    monkeypatch.setattr(live, "SECONDS", 0.5)
+    job = gym.start(FAKE, Fake(total=10, wait=0.1), 0)
+    over(job)
+    assert job.state == "done" and job.alone < job.seconds / 2
+    monkeypatch.setattr(live, "LONGEST", 0.5)
+    slow = gym.start(FAKE, Fake(total=100, wait=0.1), 0)
+    over(slow)
+    assert slow.state == "refused" and slow.done < 100, "but not for ever"
 
 
 def test_a_run_that_becomes_slow_is_ended_and_keeps_its_points(gym, monkeypatch):
@@ -160,7 +179,7 @@ def test_a_run_that_becomes_slow_is_ended_and_keeps_its_points(gym, monkeypatch)
 
     def slower(settings: Fake, seed: int) -> Iterator[Step]:
         for done in range(1, 101):
-            time.sleep(0.05 if done > 5 else 0)
+            work(0.05 if done > 5 else 0)
             yield Step(done, 100, 1, 1.0, {"step": done})
 
     job = gym.start(replace(FAKE, run=slower), Fake(), 0)
@@ -173,7 +192,7 @@ def test_the_first_step_does_not_count(gym, monkeypatch):
 
     def slow_start(settings: Fake, seed: int) -> Iterator[Step]:
         for done in range(1, 21):
-            time.sleep(0.3 if done == 1 else 0)
+            work(0.3 if done == 1 else 0)
             yield Step(done, 20, 1, 1.0)
 
     job = gym.start(replace(FAKE, run=slow_start), Fake(), 0)
@@ -218,7 +237,7 @@ def test_two_get_a_fair_share(gym, monkeypatch):
     until(lambda: two.done > mark[1] + 200)
     steps = [one.done - mark[0], two.done - mark[1]]
     assert 0.5 < steps[0] / steps[1] < 2
-    assert two.alone < 0.75 * two.seconds
+    assert two.alone < 0.75 * two.seconds, "half of its time, or less"
 
 
 def test_whoever_pauses_holds_nobody_up(gym):

@@ -30,6 +30,7 @@ ALIVE = 4  # runs that are begun and not over: those that are paused hold their 
 WAITING = 20  # most runs in the queue
 SECONDS = 60.0  # that a run may take, alone on the machine
 LENIENT = 2.0  # times as long as that before a run is ended which did not look so long after its trial
+LONGEST = 10 * SECONDS  # that a run may take whatever else the machine does
 BYTES = 400 * 2**20  # that a run may take
 UNSEEN = 8.0  # seconds without its page, after which a run is ended
 PAUSE = 60.0  # seconds that a paused run keeps its place while others wait for it
@@ -55,7 +56,7 @@ class Job:
     total: int = 0
     tokens: int = 0
     seconds: float = 0.0  # of its steps; pauses do not count
-    alone: float = 0.0  # what they would have taken with all cores for it; the first step aside
+    alone: float = 0.0  # what they would take at most with the machine for it alone; the first step aside
     error: UserError | None = None
     seen: float = field(default_factory=time.monotonic)
     rested: float = 0.0  # since when it is paused
@@ -198,9 +199,9 @@ class Gym:
         while self._may_go(job):
             sharing = max(len(self.running), 1)
             THREADS.set(min(PARTS, max(1, cores // sharing)))
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             step = next(steps, None)
-            spent = time.perf_counter() - start
+            spent, worked = time.perf_counter() - start, time.process_time() - worked
             if step is None:
                 return "done"
             job.seconds += spent
@@ -208,10 +209,11 @@ class Gym:
             if step.point is not None:
                 job.points.append(step.point)
             if step.done > 1:
-                job.alone += spent / sharing
+                # While others had the cores it only waited: it never needs longer than all that was worked here.
+                job.alone += min(spent / sharing, worked)
             if step.done >= TRIAL:
                 whole = job.alone / (step.done - 1) * step.total
-                if whole > SECONDS * (1.0 if step.done == TRIAL else LENIENT):
+                if whole > SECONDS * (1.0 if step.done == TRIAL else LENIENT) or job.seconds > LONGEST:
                     raise UserError(
                         f"This run would take about {whole:.0f} s here; {SECONDS:.0f} s are the most. "
                         "Choose fewer steps or a smaller model.",
