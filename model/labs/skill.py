@@ -14,6 +14,7 @@ which a live run starts. They are kept in bf16, and every recorded run goes on f
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +62,7 @@ class SkillSettings:
     share: float = 0.5  # of the new subject's assignments that the awake interns have
     texts: int = 24  # held-out ones of the new subject in each language
     other_texts: int = 3  # of each other subject in each language
-    marks: tuple[int, ...] = (2, 5, 10, 20, 40)  # steps of teaching after which is measured
+    marks: tuple[int, ...] = (5, 10, 20, 30, 40)  # steps of teaching after which is measured
     layers: int = 3
     heads: int = 8
 
@@ -281,6 +282,47 @@ def run(settings: SkillSettings, seed: int) -> Iterator[Step]:
                 point = {"part": "skill", "arm": arm, "step": step + 1, **measure(pupil, settings)._asdict()}
             yield Step(done, total, batch.numel(), row["loss"], point)
             point = None
+
+
+# -- what was found ---------------------------------------------------------------------------------------------------
+
+
+class Lesson(NamedTuple):
+    """One arm at one moment of its teaching."""
+
+    step: int
+    new: float  # nats per token
+    old: float
+    gained: float  # nats that the new subject's tokens cost less than at the start
+    lost: float  # nats that the others' cost more
+
+
+def start_of(points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The point in which teaching begins; LookupError where it has not."""
+    return next(point for point in points if point["part"] == "start")
+
+
+def lessons(points: Sequence[Mapping[str, Any]], arm: str) -> list[Lesson]:
+    """An arm's teaching so far, its start included."""
+    begin = start_of(points)["dense" if arm == "dense" else "moe"]
+    taken = [(0, begin["new"], begin["old"])]
+    taken += [(p["step"], p["new"], p["old"]) for p in points if p["part"] == "skill" and p["arm"] == arm]
+    return [Lesson(step, new, old, begin["new"] - new, old - begin["old"]) for step, new, old in taken]
+
+
+def lost_at(path: Sequence[Lesson], gain: float) -> float | None:
+    """What is lost of the old when `gain` nats are gained for the first time, on straight lines between what was
+    measured; None where that much never is."""
+    for before, after in itertools.pairwise(path):
+        if before.gained <= gain <= after.gained:
+            way = (gain - before.gained) / ((after.gained - before.gained) or 1.0)
+            return before.lost + way * (after.lost - before.lost)
+    return None
+
+
+def common_gain(runs: Sequence[Mapping[str, Any]], arms: Sequence[str] = ARMS) -> float:
+    """What every arm of every run has gained at some moment: the smallest of their largest gains."""
+    return min(max(lesson.gained for lesson in lessons(run["points"], arm)) for run in runs for arm in arms)
 
 
 def weights(settings: SkillSettings) -> int:

@@ -36,6 +36,7 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
         ("pages/beds.py", "nav.beds", ":material/bed:"),
         ("pages/construction.py", "nav.construction", ":material/apartment:"),
         ("pages/cramming.py", "nav.cramming", ":material/quiz:"),
+        ("pages/skill.py", "nav.skill", ":material/school:"),
         ("pages/timetable.py", "nav.timetable", ":material/calendar_month:"),
         ("pages/choice.py", "nav.choice", ":material/balance:"),
     ),  # fmt: skip
