@@ -9,6 +9,7 @@ import streamlit as st  # noqa: E402
 from model import catalogue, choice  # noqa: E402
 from model.architectures import PRECISIONS  # noqa: E402
 from pages.kit import chapter, plates, state  # noqa: E402
+from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.figures import choice as figures  # noqa: E402
 from pages.kit.words import t  # noqa: E402
@@ -40,8 +41,8 @@ chapter.explain(
     code=[source(MODEL, "Need"), source(MODEL, "judge"), source(COSTS, "figures")],
     tex={
         "cards": need.cards,
-        "card": need.card_bytes / figures.GIGA,
-        "memory": need.memory / figures.GIGA,
+        "card": int(need.card_bytes / figures.GIGA),
+        "memory": int(need.memory / figures.GIGA),
         "weights": moe.weights / figures.GIGA,
         "served": need.served,
         "cache": moe.cache / figures.GIGA,
@@ -89,7 +90,7 @@ if guessed:
         tex={
             "flops": moe.flops / figures.GIGA,
             "name": chapter.tex_text(moe.row.name),
-            "power": state.get("budget") / figures.TENTHS,
+            "power": number(state.get("budget") / figures.TENTHS, 1),
             "trained": moe.trained / figures.TERA,
         },
         precision=t(f"choice.precision.{need.precision}"),

@@ -20,6 +20,7 @@ TERA = 1e12
 MILLI = 1e-3
 DIGITS = ((10.0, 0), (1.0, 1), (0.1, 2), (0.0, 3))  # from which size on a number has so many digits after the point
 CONTEXTS = (1024, 4096, 8192, 16384, 32768, 65536, 131072)  # tokens of a conversation, to choose from
+RAISED = str.maketrans("0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 TENTHS = 10  # the training FLOPs are set in tenths of the power of ten
 BUDGETS = range(200, 275, 5)  # to choose from: 10 ** 20 to 10 ** 27
 SHOWN = (
@@ -146,8 +147,9 @@ def share(one: Spread) -> str:
 
 
 def power(tenths: int) -> str:
-    """FLOPs, as a power of ten."""
-    return t("choice.unit.power", n=number(tenths / TENTHS, 1))
+    """FLOPs, as they are written: a number of one digit before the point, and a power of ten."""
+    exponent, rest = divmod(tenths, TENTHS)
+    return t("choice.unit.power", n=number(TENTHS ** (rest / TENTHS), 1), power=str(exponent).translate(RAISED))
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -161,12 +163,12 @@ def table(need: Need, every: Sequence[Judged]) -> plates.Plate:
             return t("choice.fits.short")
         return t(f"choice.fits.{'yes' if one.fits else 'no'}")
 
-    columns = ("kind", "total", "needed", "cards", "fits", "flops", "cache", "trained")
+    columns = ("fits", "needed", "cards", "flops", "cache", "trained", "total", "kind")
     cells = [
         [
-            t(f"choice.kind.{'moe' if one.moe else 'dense'}"), t("choice.unit.billions", n=_short(one.total / GIGA)),
-            gigabytes(one.needed), f"{one.cards:,}", verdict(one), gigaflops(one.flops), gigabytes(one.cache),
-            tokens(one.trained),
+            verdict(one), gigabytes(one.needed), f"{one.cards:,}", gigaflops(one.flops), gigabytes(one.cache),
+            tokens(one.trained), t("choice.unit.billions", n=_short(one.total / GIGA)),
+            t(f"choice.kind.{'moe' if one.moe else 'dense'}"),
         ]
         for one in every
     ]  # fmt: skip
