@@ -34,6 +34,8 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
     ),  # fmt: skip
     "nav.price": (
         ("pages/beds.py", "nav.beds", ":material/bed:"),
+        ("pages/queues.py", "nav.queues", ":material/groups:"),
+        ("pages/ambulances.py", "nav.ambulances", ":material/emergency:"),
         ("pages/construction.py", "nav.construction", ":material/apartment:"),
         ("pages/cramming.py", "nav.cramming", ":material/quiz:"),
         ("pages/skill.py", "nav.skill", ":material/school:"),
@@ -52,12 +54,19 @@ PAGES = tuple(row for wing in WINGS.values() for row in wing)
 _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
 
 # The first thing that a browser hears of a page: in which language it is, and which code its pictures will need, which
-# it then fetches while the page is still being put together.
+# it then fetches while the page is still being put together. On a phone the navigation is a list that holds headings
+# beside its items, which screen readers must not be told is a list.
 _html_lang = st.components.v2.component(
     "html_lang",
     js="""export default function ({ data }) {
   document.documentElement.lang = data.lang;
   for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
+  const parts = "[data-testid=stSidebarNav] :is(ul, li)";
+  const tidy = () => document.querySelectorAll(parts).forEach((part) => { part.role = "presentation"; });
+  const watch = new MutationObserver(tidy);
+  watch.observe(document.body, { childList: true, subtree: true });
+  tidy();
+  return () => watch.disconnect();
 }
 """,
 )
