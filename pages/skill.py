@@ -4,6 +4,7 @@ from pages.kit.shell import require_shell
 
 require_shell()
 
+import math  # noqa: E402
 from collections.abc import Mapping, Sequence  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from typing import Any  # noqa: E402
@@ -92,6 +93,7 @@ chapter.explain(
     tex={"share": settings.share},
     share=percent(settings.share, 0),
     woken=skill.listed(start),
+    even=math.ceil(settings.share * moe.n_routed_experts),
     interns=moe.n_routed_experts,
     taught=f"{start['taught']['awake']:,}",
     all=f"{start['taught']['moe']:,}",

@@ -88,9 +88,14 @@ def ends(runs: Runs, arm: str, what: str) -> list[float]:
     return [getattr(lab.lessons(run["points"], arm)[-1], what) for run in runs]
 
 
+def shown_apart(first: Sequence[float], second: Sequence[float]) -> int:
+    """`apart`, in the digits that are shown: what is the same there lies apart for nobody who reads it."""
+    return apart(*([round(one, DIGITS) for one in values] for values in (first, second)))
+
+
 def verdict(runs: Runs, first: str, second: str, what: str) -> str:
     """Which of two arms has more of `what` in every run: its name, or "none" where they overlap."""
-    return {1: first, -1: second, 0: "none"}[apart(ends(runs, first, what), ends(runs, second, what))]
+    return {1: first, -1: second, 0: "none"}[shown_apart(ends(runs, first, what), ends(runs, second, what))]
 
 
 def curves(runs: Sequence[Points], arms: Sequence[str], what: str) -> plates.Plate:
@@ -163,7 +168,12 @@ def _priced(runs: Runs, arm: str, gain: float) -> list[float]:
 def cheaper(runs: Runs, first: str, second: str) -> str:
     """Which of two arms loses less for that equal gain in every run: its name, or "none"."""
     gain = lab.common_gain(runs)
-    return {-1: first, 1: second, 0: "none"}[apart(_priced(runs, first, gain), _priced(runs, second, gain))]
+    return {-1: first, 1: second, 0: "none"}[shown_apart(_priced(runs, first, gain), _priced(runs, second, gain))]
+
+
+def ranged(found: Spread) -> str:
+    """A mean with its lowest and highest."""
+    return t("skill.table.range", **{part: number(value, DIGITS) for part, value in found._asdict().items()})
 
 
 def compared(runs: Runs) -> str:
@@ -177,8 +187,8 @@ def compared(runs: Runs) -> str:
                 f"skill.cheaper.{'none' if less == 'none' else 'less'}",
                 first=name(first),
                 second=name(second),
-                first_nats=number(priced(runs, first, gain).middle, DIGITS),
-                second_nats=number(priced(runs, second, gain).middle, DIGITS),
+                first_nats=ranged(priced(runs, first, gain)),
+                second_nats=ranged(priced(runs, second, gain)),
                 seeds=len(runs),
             )
         )
@@ -187,10 +197,6 @@ def compared(runs: Runs) -> str:
 
 def table(runs: Runs) -> plates.Plate:
     """All arms after their last lesson."""
-
-    def nats(arm: str, what: str) -> str:
-        said = {part: number(value, DIGITS) for part, value in spread(ends(runs, arm, what))._asdict().items()}
-        return t("skill.table.range", **said)
 
     def taught(arm: str) -> str:
         counts = sorted({lab.start_of(run["points"])["taught"][arm] for run in runs})
@@ -201,7 +207,7 @@ def table(runs: Runs) -> plates.Plate:
         [name(arm) for arm in lab.ARMS],
         [{"label": t(f"skill.table.{column}")} for column in ("taught", "gained", "lost")],
         [
-            [taught(arm), nats(arm, "gained"), nats(arm, "lost")]
+            [taught(arm), *(ranged(spread(ends(runs, arm, what))) for what in ("gained", "lost"))]
             for arm in lab.ARMS
         ],
         title=t("skill.table.title"),
