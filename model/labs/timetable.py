@@ -214,7 +214,7 @@ def run(settings: Settings, seed: int) -> Iterator[Step]:
 
 EXPERIMENT = Experiment(
     "timetable", run,
-    live=Settings(steps=150, rows=32, length=64, documents=6, points=8),
+    live=Settings(steps=100, rows=24, length=64, documents=4, points=8),
     recorded=Settings(steps=400, rows=32, length=64, documents=15, points=10),
     weights=lambda settings: parameters(settings.config).main,
 )  # fmt: skip
