@@ -67,8 +67,9 @@ def over(*jobs: Job) -> None:
 
 
 @pytest.fixture
-def gym() -> Iterator[Gym]:
-    """A gym of its own; at the end every thread of it is gone."""
+def gym(monkeypatch) -> Iterator[Gym]:
+    """A gym of its own, whose runs are looked at; at the end every thread of it is gone."""
+    monkeypatch.setattr(live, "UNSEEN", 10**6)
     made = Gym()
     yield made
     for job in [*made.alive, *made.queue]:

@@ -43,6 +43,8 @@ SPEEDS = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Of the bias, to choose from. V3's own is the first (arXiv 2412.19437, section 4.2)."""
 WEIGHTS = (0.0001, 0.001, 0.01, 0.1)
 """Of the balance loss, to choose from. V3's own is the first (the same section)."""
+STEPS = (20, 50, 100, 200, 400)
+"""Of a live run, to choose from; whether it fits into the time for it shows after the first ones."""
 CHUNK_ROWS = 512  # that are made of texts at a time
 
 

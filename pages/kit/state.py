@@ -129,8 +129,9 @@ SETTINGS: tuple[Setting, ...] = (
     # The timetable: whose visits are shown, and after which of the recorded counts.
     Setting("subject", "subject", valid=_is_count(0, 99), read=_whole, default=0),
     Setting("moment", "moment", valid=_is_count(0, 99), read=_whole),  # None: the last one
-    # Cramming: different questions in the bank. A new skill: who is taught in the live run ("dense.interns").
+    # Cramming: different questions in the bank.
     Setting("bank", "bank", valid=_is_count(1, 999_999), read=_whole),
+    # Labs that train several side by side: which ones (a new skill: "dense.interns"; queues: "bias.none").
     Setting("arms", "arms", valid=_are_keys),
     # Which to build: how many cards there are, conversations at once, kind of task, whether a new skill must be taught,
     # tenths of the power of ten of the FLOPs for training, and which two of the catalogue are set side by side.
@@ -141,12 +142,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("budget", "budget", valid=_is_count(180, 280), read=_whole, default=240),
     Setting("pair_moe", "pair_moe", valid=_is_key, default="deepseek-v3"),
     Setting("pair_dense", "pair_dense", valid=_is_key, default="llama-3-1-405b"),
-    # Queues: which arms are trained ("bias.none"), speed of the board and weight of the loss in ten-thousandths (so that
-    # links stay plain; None: as the lab has it), whether a subject is made rare.
-    Setting("arms", "arms", valid=_are_keys),
+    # Queues: speed of the board and weight of the loss, in ten-thousandths (None: as the lab has them); how many steps
+    # (None: as the lab has it); whether a subject is made rare.
     Setting("nudge", "nudge", valid=_is_count(1, TEN_THOUSAND), read=_whole),
     Setting("aux", "aux", valid=_is_count(1, TEN_THOUSAND), read=_whole),
+    Setting("lessons", "steps", valid=_is_count(1, 9_999), read=_whole),
     Setting("rare", "rare", valid=_is_count(0, 1), read=_whole, default=0),
+    # Ambulances: in how many buildings the interns live; whether corridors are closed; how many processes run for real.
+    Setting("buildings", "buildings", valid=_is_count(2, 999), read=_whole, default=8),
+    Setting("rule", "rule", valid=_is_count(0, 1), read=_whole, default=1),
+    Setting("processes", "processes", valid=_is_count(2, 4), read=_whole, default=2),
     # Hospitals compared: which of the catalogue ("llama-2-70b.grok-1"), by what, which one closely; texts of how many
     # tokens, weights in what precision, cards of how many GB. Then the shape of the visitor's own; None: as in V3.
     Setting("compare", "compare", valid=_are_keys),
