@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from model.architectures import Architecture
 from model.config import ConfigError, ModelConfig
-from model.deepseek_v3 import DeepseekV3, MoE, MultiHeadLatentAttention, Router, Routing, choose, rotate
+from model.deepseek_v3 import DecoderLayer, DeepseekV3, MoE, MultiHeadLatentAttention, Router, Routing, choose, rotate
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,7 @@ def walk(model: Family, ids: Sequence[int]) -> Walk:
     rope = model.rope(len(ids))
     x, chosen, kept = model.embed_tokens(rows), [], 0
     for layer in model.layers:
+        assert isinstance(layer, DecoderLayer)
         kept += sum(tensor.nbytes for tensor in _kept(layer.self_attn, layer.input_layernorm(x), rope))
         x, routing = layer(x, rope)
         if routing is not None:

@@ -235,8 +235,8 @@ def rank(
 ) -> Plate:
     """A list with a bar each. `axis` with `indices`: what each row stands for, as people count. `before` is beside it,
     in the words `plates.<before_words>` ("before"); `low` and `high` are drawn as a whisker. More: percent, digits,
-    hints, domain, roles (a colour's name per row), wrap
-    (long words go on in a second line)."""
+    hints, domain, roles (a colour's name per row), wrap (long words go on in a second line), dots (in place of bars,
+    which begin at 0: on a scale that begins at domain[0])."""
     return {
         "id": id,
         "kind": "rank",
