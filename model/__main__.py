@@ -1,4 +1,4 @@
-"""`python -m model COMMAND`: trace, generate, train, evaluate, study, lab, parallel, export, verify, bench. `--help` says more.
+"""`python -m model COMMAND`: trace, generate, train, evaluate, study, lab, parallel, export, verify, bench; `--help`.
 
 With `--json` one JSON object on standard output and nothing else. Exit code 0; 1 when something that was asked for did
 not hold (`verify`); 2 when what was given cannot be used, with one sentence on standard error.
@@ -306,7 +306,7 @@ def _parallel(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
                   f"waiting {1000 * p.sending:.0f}; {p.weights / 2**20:.0f} MiB of weights, {p.fair / 2**20:.0f} MiB "
                   f"of memory in all" for i, p in enumerate(run.parts)]  # fmt: skip
     lines.append(f"Largest difference of a logit: {gap:.1e}; {others} tokens called others.")
-    result = {"runs": [run.report() for run in runs], "largest_gap": gap, "other_calls": others,
+    result = {"runs": [run.report() for run in runs], "largest_gap": gap, "called_others": others,
               "passed": gap <= parallel.TOLERANCE}  # fmt: skip
     return result, "\n".join(lines)
 

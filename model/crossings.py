@@ -54,14 +54,21 @@ def calls(chosen: Tensor, experts: int, buildings: int) -> Tensor:
     return torch.zeros(*chosen.shape[:-1], buildings, dtype=torch.int64).scatter_add_(-1, where, torch.ones_like(where))
 
 
-def crossings(called: Tensor, home: int) -> Tensor:
-    """called (..., B) -> (...): the other buildings that each token drives to. One that is at home costs nothing."""
-    return (called > 0).sum(-1) - (called[..., home] > 0).long()
+def crossings(called: Tensor, home: int | Tensor) -> Tensor:
+    """called (..., T, B) -> (..., T): the other buildings that each token drives to; one that is at home costs nothing.
+    `home`: where all of them are at home, or (T,) where each is."""
+    homes = torch.as_tensor(home).expand(called.shape[:-1]).unsqueeze(-1)
+    return (called > 0).sum(-1) - (called.gather(-1, homes) > 0).squeeze(-1).long()
 
 
 def spread(called: Tensor) -> Tensor:
     """called (..., B) -> (B + 1,): how often a token visited 0, 1, ... B buildings of a floor, home counted too."""
     return torch.bincount((called > 0).sum(-1).flatten(), minlength=called.shape[-1] + 1)
+
+
+def parties(called: Tensor, k: int) -> Tensor:
+    """called (..., B) -> (k + 1,): how often a token called 0, 1, ... k experts in one building of a floor."""
+    return torch.bincount(called.flatten(), minlength=k + 1)
 
 
 def without_limit(choice_scores: Tensor, k: int) -> Tensor:

@@ -114,6 +114,17 @@ class Exchange:
         return (sum(outgoing) - outgoing[self.rank]) * rows.shape[1] * rows.element_size()
 
 
+def add_up(parts: Tensor) -> Tensor:
+    """parts (N, B, d) -> (N, d): neighbours first, then pairs of them. In this order one process adds the same numbers
+    as two or four do, each its own and then the sums, so that rounding is the same: otherwise it would now and then
+    turn the choice between two experts whose scores are as good as equal, and the token would be another from there on.
+    """
+    while parts.shape[1] > 1:
+        parts = F.pad(parts, (0, 0, 0, parts.shape[1] % 2))
+        parts = parts[:, 0::2] + parts[:, 1::2]
+    return parts[:, 0]
+
+
 class ParallelMoE:
     """`deepseek_v3.MoE`, whose experts lie in several processes."""
 
@@ -122,6 +133,8 @@ class ParallelMoE:
         self.home = building_of(c.n_routed_experts, road.size)  # (E,) the process of each expert
         limits = bounds(c.n_routed_experts, road.size)
         self.first, self.held = limits[road.rank], limits[road.rank + 1] - limits[road.rank]
+        blocks = building_of(c.n_routed_experts, min(MOST, c.n_routed_experts))[self.first : self.first + self.held]
+        self.block = blocks - blocks[0]  # (held,) opinions are added up block by block
 
     def __call__(self, u: Tensor, clock: Clock) -> tuple[Tensor, Tensor]:
         """u (N, d), this process's tokens -> (N, d), and whom they called (N, k)."""
@@ -152,7 +165,9 @@ class ParallelMoE:
         clock.combined += self.road.bytes_out(opinions, incoming)
         clock.crossed += sum(outgoing) - outgoing[self.road.rank]
 
-        y = torch.zeros_like(u).index_add_(0, token, back)
+        each = u.new_zeros(len(u), self.road.size, self.d)
+        each[token, to] = back
+        y = add_up(each)
         clock.note("packing")
         return y + self.shared(u), chosen
 
@@ -167,15 +182,16 @@ class ParallelMoE:
         """Rows (R, d + 2k) of states, whom they call (-1: somebody elsewhere) and weights -> summed opinions (R, d)."""
         seen, whom, weights = arrived.split([self.d, self.k, self.k], 1)
         row, place = (whom >= 0).nonzero(as_tuple=True)
-        opinions = torch.zeros_like(seen)
+        blocks = int(self.block[-1]) + 1
+        opinions = seen.new_zeros(len(seen), blocks, self.d)
         if len(row):
             expert = whom[row, place].long() - self.first
             held, experts = self.held, self.mlp.experts
             said = grouped_experts(
                 seen[row], experts.gate_up, experts.down, expert[:, None], weights[row, place][:, None], held
             )
-            opinions.index_add_(0, row, said)
-        return opinions
+            opinions.view(-1, self.d).index_add_(0, row * blocks + self.block[expert], said)
+        return add_up(opinions)
 
     def shared(self, u: Tensor) -> Tensor:
         """The shared experts, which every process has (N, d)."""
@@ -196,13 +212,17 @@ class Building:
         ]
 
     @torch.inference_mode()
-    def forward(self, sentences: Sequence[Sequence[int]], clock: Clock) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(
+        self, sentences: Sequence[Sequence[int]], clock: Clock, longest: int = 0
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Logits (T, vocab) of every sentence, and whom its tokens called (M, T, k). All processes call this at once,
-        also one without a sentence: its experts are wanted."""
+        also one without a sentence: its experts are wanted. All pad to `longest`, for the sake of equal rounding."""
         lengths = torch.tensor([len(ids) for ids in sentences], dtype=torch.int64)
         ids = nn.utils.rnn.pad_sequence([torch.tensor(list(ids)) for ids in sentences], True) if sentences else None
-        longest = int(lengths.max()) if sentences else 0
+        longest = max(longest, int(lengths.max())) if sentences else 0
         real = torch.arange(longest)[None] < lengths[:, None]  # (B, T): places that are no padding
+        if ids is not None:
+            ids = F.pad(ids, (0, longest - ids.shape[1]))
         rope = self.model.rope(longest) if sentences else None
         clock.start()
         x = self.model.embed_tokens(ids) if ids is not None else torch.zeros(0, 0, self.model.c.hidden_size)
@@ -268,7 +288,7 @@ def _work(job: dict[str, Any], rank: int, size: int, folder: str) -> None:
         if size > 1:
             dist.barrier()
         clock = Clock()
-        logits, chosen = building.forward(sentences, clock)
+        logits, chosen = building.forward(sentences, clock, max(map(len, job["sentences"])))
         clocks.append(clock.report())
     tensors = {}
     for i, (one, called) in enumerate(zip(logits, chosen, strict=True)):

@@ -167,6 +167,17 @@ def test_a_process_without_a_sentence_still_serves(runs):
     assert four.parts[3].dispatched == 0 and four.parts[3].combined > 0, "three sentences, four processes"
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4])
+def test_sums_are_rounded_alike_however_they_are_shared_out(blocks):
+    parts = torch.randn(500, blocks, 8, generator=torch.Generator().manual_seed(blocks))
+    whole = parallel.add_up(parts)
+    assert gap(whole, parts.sum(1)) < 1e-5
+    if blocks == 4:
+        halves = torch.stack([parallel.add_up(parts[:, :2]), parallel.add_up(parts[:, 2:])], 1)
+        assert torch.equal(parallel.add_up(halves), whole), "bit for bit"
+        assert not torch.equal(parts[:, 0] + parts[:, 1] + parts[:, 2] + parts[:, 3], whole), "the order matters"
+
+
 # -- counting -----------------------------------------------------------------------------------------------------------
 
 
@@ -185,7 +196,9 @@ def test_who_drives_where_by_hand():
     assert called.tolist() == [[[3, 0, 1, 0], [0, 4, 0, 0], [1, 0, 1, 2]]]
     assert crossings.crossings(called, 0).tolist() == [[1, 1, 2]]
     assert crossings.crossings(called, 1).tolist() == [[2, 0, 3]]
+    assert crossings.crossings(called, torch.tensor([0, 1, 3])).tolist() == [[1, 0, 2]], "each from its own home"
     assert crossings.spread(called).tolist() == [0, 1, 1, 1, 0]
+    assert crossings.parties(called, 4).tolist() == [6, 3, 1, 1, 1]
 
 
 def test_the_rule_closes_buildings_and_nothing_else(engine):
