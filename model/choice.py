@@ -23,6 +23,8 @@ from model.labs import cramming, skill, timetable
 from model.labs._spread import Spread, apart, spread
 
 BANK = cramming.EXPERIMENT.live.questions[0]  # questions of the talk's bank
+SHOWN = 3  # digits after the point of a measurement, on the page
+SHOWN_LOST = 2  # of what is forgotten, as on the page of that lab
 TUNING_BYTES = 16  # of each weight that is taught, see above
 Side = Literal["moe", "dense", "neither"]
 
@@ -101,11 +103,13 @@ class Found(NamedTuple):
     seeds: int
 
 
-def compare(moe: Sequence[float], dense: Sequence[float], low_is_better: bool = True) -> Found:
-    """Two measurements over the seeds."""
-    lies: Side = {1: "dense", -1: "moe"}.get(apart(moe, dense), "neither")  # type: ignore[assignment]
-    turned: dict[Side, Side] = {"moe": "dense", "dense": "moe", "neither": "neither"}
-    return Found(spread(moe), spread(dense), lies if low_is_better else turned[lies], len(moe))
+def compare(moe: Sequence[float], dense: Sequence[float], low_is_better: bool = True, digits: int = SHOWN) -> Found:
+    """Two measurements over the seeds. What is the same in the digits that are shown lies apart for nobody who reads
+    it."""
+    lies = apart(*([round(one, digits) for one in values] for values in (moe, dense)))
+    low, high = ("moe", "dense") if low_is_better else ("dense", "moe")
+    better: Side = {1: high, -1: low}.get(lies, "neither")  # type: ignore[assignment]
+    return Found(spread(moe), spread(dense), better, len(moe))
 
 
 def recorded(name: str) -> list[dict[str, Any]] | None:
@@ -142,14 +146,14 @@ def forgotten() -> Found | None:
     runs = recorded("skill")
     if runs is None:
         return None
-    gain = skill.common_gain(runs, ("moe", "dense"))
+    gain = skill.common_gain(runs)  # of all ways of teaching, as on the lab's own page
 
     def lost(arm: str) -> list[float]:
         each = (skill.lost_at(skill.lessons(run["points"], arm), gain) for run in runs)
         return [one for one in each if one is not None]
 
     moe, dense = lost("moe"), lost("dense")
-    return compare(moe, dense) if len(moe) == len(dense) == len(runs) else None
+    return compare(moe, dense, digits=SHOWN_LOST) if len(moe) == len(dense) == len(runs) else None
 
 
 class Evenness(NamedTuple):

@@ -100,6 +100,7 @@ def test_who_needs_less():
 ])  # fmt: skip
 def test_no_winner_inside_the_spread(moe, dense, low, expected):
     found = choice.compare(moe, dense, low)
+    assert choice.compare([1.0001], [1.0002]).better == "neither", "the same in the digits that are shown"
     assert found.better == expected and found.moe == (min(moe), sum(moe) / 2, max(moe)) and found.seeds == 2
 
 
@@ -125,7 +126,8 @@ def test_what_is_read_of_every_lab(lab_files):
         return {"part": "skill", "arm": arm, "step": step, "new": new, "old": old}
 
     start = {"part": "start", "moe": {"new": 5.0, "old": 1.0}, "dense": {"new": 5.0, "old": 1.0}}
-    lab_files("skill", [{"points": [start, taught("moe", 1, 3.0, 1.4), taught("dense", 1, 4.0, 1.1)]}])
+    others = [taught(arm, 1, 3.5, 1.0) for arm in ("interns", "receptionist", "awake")]
+    lab_files("skill", [{"points": [start, taught("moe", 1, 3.0, 1.4), taught("dense", 1, 4.0, 1.1), *others]}])
     assert choice.forgotten().moe.middle == pytest.approx(0.2), "1 nat gained: half of the MoE's way"
     assert choice.forgotten().dense.middle == pytest.approx(0.1) and choice.forgotten().better == "dense"
 

@@ -134,7 +134,7 @@ def _short(value: float) -> str:
     return number(value, next(digits for size, digits in DIGITS if value >= size))
 
 
-def between(one: Spread, digits: int = 3) -> str:
+def between(one: Spread, digits: int = choice.SHOWN) -> str:
     """A measurement with its spread."""
     return t(
         "choice.between", middle=number(one.middle, digits), low=number(one.low, digits), high=number(one.high, digits)
@@ -240,7 +240,7 @@ def on_single() -> str:
 
 def on_tuning() -> str:
     """A new skill: what it costs of the old ones."""
-    return _found("forgotten", choice.forgotten(), between)
+    return _found("forgotten", choice.forgotten(), lambda one: between(one, choice.SHOWN_LOST))
 
 
 def task() -> str:
