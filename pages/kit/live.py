@@ -209,8 +209,8 @@ class Gym:
             if step.point is not None:
                 job.points.append(step.point)
             if step.done > 1:
-                # While others had the cores it only waited: it never needs longer than all that was worked here.
-                job.alone += min(spent / sharing, worked)
+                # Of the time in which others had the cores it only waited; what was worked here, all that run did.
+                job.alone += min(spent, worked) / sharing
             if step.done >= TRIAL:
                 whole = job.alone / (step.done - 1) * step.total
                 if whole > SECONDS * (1.0 if step.done == TRIAL else LENIENT) or job.seconds > LONGEST:
