@@ -251,4 +251,5 @@ def test_a_run_under_way_is_drawn_from_its_first_point(file):
     for points in (file["runs"][0]["points"][:1], file["runs"][0]["points"][:3]):
         now = figures.Counted([points], lab.EXPERIMENT.live.config, 2, 0, len(points) - 1)
         plates = [figures.grid(now), figures.informed(now), figures.guesses(now)]
+        assert words.say("en", "timetable.guesses.alone", seeds=1) == plates[2]["note"] and "1 run" in plates[1]["note"]
         assert values(plates[0]).reshape(len(SUBJECTS), -1).sum(1) == pytest.approx(np.ones(len(SUBJECTS)), abs=1e-5)

@@ -211,6 +211,11 @@ def spreads(counted: Counted) -> plates.Plate:
 # -- chance, and the word ----------------------------------------------------------------------------------------------
 
 
+def _note(counted: Counted) -> str:
+    """Which words: several seeds have a spread, one has none."""
+    return "note" if len(counted.runs) > 1 else "alone"
+
+
 def _over_time(counted: Counted, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, lowest and highest of the runs at every moment."""
     all_of_them = np.array([counted.over_seeds(name, i) for i in range(len(counted.runs[0]))])
@@ -250,7 +255,7 @@ def informed(counted: Counted, **more: Any) -> plates.Plate:
     }  # fmt: skip
     return curves(
         counted, ("subject", "subject_chance"), "informed",
-        note=t("timetable.informed.note", floor=counted.floor, seeds=len(counted.runs), **words), **more,
+        note=t(f"timetable.informed.{_note(counted)}", floor=counted.floor, seeds=len(counted.runs), **words), **more,
     )  # fmt: skip
 
 
@@ -291,6 +296,6 @@ def guesses(counted: Counted, **more: Any) -> plates.Plate:
         roles=[roles.get(told, "soft") for told in timetable.TOLD],
         percent=True,
         title=t("timetable.guesses.title", floor=counted.floor, step=f"{counted.step:,}"),
-        note=t("timetable.guesses.note", seeds=len(counted.runs)),
+        note=t(f"timetable.guesses.{_note(counted)}", seeds=len(counted.runs)),
         **more,
     )
