@@ -37,7 +37,6 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
         ("pages/queues.py", "nav.queues", ":material/groups:"),
         ("pages/ambulances.py", "nav.ambulances", ":material/emergency:"),
         ("pages/construction.py", "nav.construction", ":material/apartment:"),
-        ("pages/ambulances.py", "nav.ambulances", ":material/emergency:"),
         ("pages/cramming.py", "nav.cramming", ":material/quiz:"),
         ("pages/skill.py", "nav.skill", ":material/school:"),
         ("pages/timetable.py", "nav.timetable", ":material/calendar_month:"),
