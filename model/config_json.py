@@ -383,7 +383,7 @@ def _qwen3(f: _Fields) -> Architecture:
 def _sparse(f: _Fields, body: dict[str, Any]) -> dict[str, Any]:
     """Qwen's MoE: every `decoder_sparse_step`-th layer, except those that are named."""
     layers, experts_name = body["num_hidden_layers"], "num_experts" if "num_experts" in f.data else "num_local_experts"
-    step, named = f.count("decoder_sparse_step", COUNT, default=1), f.numbers("mlp_only_layers", layers)
+    step, named = f.count("decoder_sparse_step", COUNT, default=1), set(f.numbers("mlp_only_layers", layers))
     return {
         "intermediate_size": f.count("intermediate_size", WIDTH),
         "mlp_only_layers": tuple(i for i in range(layers) if i in named or (i + 1) % step),

@@ -132,7 +132,13 @@ def example() -> None:
 
 
 st.button(t("hospitals.own.example", name=row.name), on_click=example, icon=":material/content_paste:")
-typed = st.text_area(t("hospitals.own.paste"), key="hospitals.text", height=180, placeholder='{"model_type": …}')
+typed = st.text_area(
+    t("hospitals.own.paste"),
+    key="hospitals.text",
+    height=180,
+    max_chars=4 * config_json.MOST_BYTES,  # more than can be read, so that what is too long is told so
+    placeholder='{"model_type": …}',
+)
 drop = '[data-testid="stFileUploaderDropzone'  # what the uploader itself says is English, and of another limit
 st.html(
     f'<style>{drop}Instructions"] {{ display: none; }} {drop}"] button p {{ font-size: 0; }}'

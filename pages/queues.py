@@ -11,6 +11,7 @@ import streamlit as st  # noqa: E402
 
 from model.labs import queues as lab  # noqa: E402
 from model.labs import recorded  # noqa: E402
+from model.labs._spread import by_chance  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
@@ -119,6 +120,7 @@ if guessed:
         code=[source(LAB, "Settings"), source(LAB, "measure"), source("model/labs/_spread.py", "apart")],
         tex={kind: found.spread(queues.rest_loss, found.find(kind)).middle for kind in ("loss", "bias", "none")},
         seeds=seeds,
+        chance=percent(by_chance(seeds), 0),
         steps=steps,
         command=file["command"],
         commit=file["commit"],

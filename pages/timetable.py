@@ -61,6 +61,7 @@ guessed = chapter.predict(
     high=percent(common.high),
     even=percent(1 / len(SUBJECTS)),
     subjects=len(SUBJECTS),
+    seeds=len(runs),
 )
 if guessed:
     visits = seen.visits()[subject]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,9 +25,14 @@ def spread(values: Sequence[float]) -> Spread:
 def apart(first: Sequence[float], second: Sequence[float]) -> int:
     """1 where every value of `first` lies above every one of `second`, -1 where below, 0 where they overlap.
 
-    With three seeds each, chance alone sets two equal things apart in one of ten cases (2 of the 20 orders), so this is
-    the least that a winner must show, and no proof.
+    Chance alone sets two equal things apart now and then (`by_chance`), so this is the least that a winner must show,
+    and no proof.
     """
     if min(first) > max(second):
         return 1
     return -1 if max(first) < min(second) else 0
+
+
+def by_chance(runs: int) -> float:
+    """How often `apart` says something of two equal things with so many runs each: 2 of all orders."""
+    return 2 / math.comb(2 * runs, runs)

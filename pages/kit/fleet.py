@@ -89,7 +89,12 @@ class Fleet:
                     "parallel_busy", left=left,
                 )  # fmt: skip
             trip = self.out = Trip(processes, tuple(map(tuple, sentences)))
-        threading.Thread(target=self._drive, args=(trip, checkpoint, c), name="ambulances", daemon=True).start()
+        try:
+            threading.Thread(target=self._drive, args=(trip, checkpoint, c), name="ambulances", daemon=True).start()
+        except BaseException:  # no thread to be had: the road is free again
+            with self._lock:
+                self.out = None
+            raise
         return trip
 
     def _drive(self, trip: Trip, checkpoint: str | None, c: ModelConfig) -> None:
