@@ -330,14 +330,10 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(small, size, sente
     assert error.value.key == key and one_sentence(error)
 
 
-def test_a_damaged_checkpoint_ends_the_run_with_a_sentence(tmp_path):
-    checkpoint.save(build(SMALL), tmp_path, fp8=False)
-    (tmp_path / "model.safetensors").write_bytes(b"x" * 100)
+def test_no_checkpoint_is_said_before_anything_starts(tmp_path):
     with pytest.raises(UserError) as error:
-        parallel.run(SENTENCES, [2], tmp_path)
-    assert error.value.key == "parallel_failed" and one_sentence(error)
-    with pytest.raises(UserError):
         parallel.run(SENTENCES, [2], tmp_path / "nowhere")
+    assert one_sentence(error)
 
 
 def test_the_command(clinic_folder, capsys):
