@@ -31,6 +31,7 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
     ),
     "nav.others": (
         ("pages/hospitals.py", "nav.hospitals", ":material/location_city:"),
+        ("pages/miniatures.py", "nav.miniatures", ":material/child_care:"),
     ),  # fmt: skip
     "nav.price": (
         ("pages/beds.py", "nav.beds", ":material/bed:"),
