@@ -23,7 +23,6 @@ from pages.kit.words import t
 
 Point = Mapping[str, Any]
 LIKELY = 4  # next tokens that are shown of each
-PASSES = 3  # timed, of which the fastest counts
 THIRD = 3  # part of the reading that the curves leave out
 LOSS_DIGITS = 3
 KILO = 1e3  # tokens
@@ -120,14 +119,11 @@ class Through:
 opened = cache(lab.open_kept)
 
 
-def _fastest(model: Family, rows: Tensor) -> float:
-    best = float("inf")
-    for _ in range(PASSES):
-        start = time.thread_time()  # what others do on the machine does not count
-        model.lm_head(model(rows)[0])
-        best = min(best, time.thread_time() - start)
-    return best / MILLI
-
+def _milliseconds(model: Family, rows: Tensor) -> float:
+    """CPU time of a pass over rows (1, T), logits included: what others do on the machine does not count."""
+    start = time.thread_time()
+    model.lm_head(model(rows)[0])
+    return (time.thread_time() - start) / MILLI
 
 
 @torch.inference_mode()
@@ -140,7 +136,7 @@ def send(ids: Sequence[int]) -> Through:
     return Through(
         torch.stack([one.indices for one in best]), torch.stack([one.values for one in best]),
         [one.touched for one in walks], [one.cache_bytes for one in walks],
-        [_fastest(model, rows) for model in models], len(ids),
+        [_milliseconds(model, rows) for model in models], len(ids),
     )  # fmt: skip
 
 
