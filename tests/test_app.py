@@ -429,7 +429,7 @@ def test_checkpoint_that_cannot_be_used(app, clinic_folder, tmp_path, lang, how,
     assert not at.exception and len(at.error) == 1 and picture(at) is None
     sentence = at.error[0].value.replace("\\", "")
     if key:
-        assert sentence == say(lang, f"error.{key}", folder="copy")
+        assert sentence == say(lang, f"error.{key}", folder="nowhere" if how == "no folder" else "copy")
     assert "Traceback" not in sentence and str(tmp_path) not in sentence
     assert at.title[0].value == say(lang, "lobby.title") and at.text_input[0].value == EXAMPLES[lang][0]
 

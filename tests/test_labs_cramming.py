@@ -15,6 +15,7 @@ from model.costs import parameters
 from model.labs import cramming as lab
 from model.labs._spread import apart, spread
 from model.tokenizer import Tokenizer
+from pages.kit.live import BYTES
 
 TINY = lab.CrammingSettings((8, 40), steps=2, rows=8, papers=1, marks=1)
 
@@ -108,7 +109,7 @@ def test_a_run():
 
 def test_the_live_run_fits():
     live = lab.EXPERIMENT.live
-    assert all(lab.EXPERIMENT.bytes(replace(live, questions=(size,))) < 100 * 2**20 for size in lab.BANKS)
+    assert all(lab.EXPERIMENT.bytes(replace(live, questions=(size,))) < BYTES for size in lab.BANKS)
 
 
 # -- what was recorded ------------------------------------------------------------------------------------------------

@@ -64,10 +64,11 @@ _html_lang = st.components.v2.component(
   for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
   const parts = "[data-testid=stSidebarNav] :is(ul, li)";
   const tidy = () => document.querySelectorAll(parts).forEach((part) => { part.role = "presentation"; });
-  const watch = new MutationObserver(tidy);
-  watch.observe(document.body, { childList: true, subtree: true });
+  if (!window.hospitalWatch) {
+    window.hospitalWatch = new MutationObserver(tidy);
+    window.hospitalWatch.observe(document.body, { childList: true, subtree: true });
+  }
   tidy();
-  return () => watch.disconnect();
 }
 """,
 )

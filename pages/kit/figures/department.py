@@ -19,7 +19,8 @@ from pages.kit.words import t
 if TYPE_CHECKING:
     from model.study import InternRecord, SubjectTaste
 
-OFFERED = tuple(change for change in state.CHANGES if change != "silence_heads")  # heads have a page of their own
+ELSEWHERE = ("silence_heads", "close_records")  # what the heads and the triage desk have on their own pages
+OFFERED = tuple(change for change in state.CHANGES if change not in ELSEWHERE)
 OF_A_ROOM = ("dismiss", "force")
 
 
