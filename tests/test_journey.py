@@ -267,13 +267,23 @@ def test_half_a_character_in_a_link_is_text_like_any_other(house, name):
 NOT_OURS = {
     # An equation takes no tabindex; Chromium and Firefox let the keyboard scroll what scrolls without one.
     "scrollable-region-focusable": ".katex-display",
+    # On a phone the navigation's headings stand between its items; pages/kit/shell.py mends it once the page's code runs.
+    "list": "stSidebarNav",
+    "listitem": "stSidebarNav",
 }  # fmt: skip
 
 
 def violations(page: Page) -> list[str]:
     """What axe calls serious or critical, each with its places."""
     page.evaluate(AXE)
-    found = page.evaluate("async () => (await axe.run(document, { resultTypes: ['violations'] })).violations")
+    found = page.evaluate("""async () => {
+      const { violations } = await axe.run(document, { resultTypes: ["violations"] });
+      for (const node of violations.flatMap((one) => one.nodes)) {  // a long node is cut: say in which part of the page it is
+        const place = node.target.length === 1 && document.querySelector(node.target[0])?.closest("[data-testid=stSidebarNav]");
+        if (place) node.html += " stSidebarNav";
+      }
+      return violations;
+    }""")
     told = []
     for one in found:
         if one["impact"] not in ("serious", "critical"):
