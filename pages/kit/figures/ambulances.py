@@ -394,11 +394,6 @@ class Recorded(NamedTuple):
     times: dict[tuple[int, int], list[dict[str, Any]]]  # (length, processes) -> the same
     file: Mapping[str, Any]
 
-    def mean_visited(self, buildings: int, rule: bool) -> list[float]:
-        """Buildings that a patient had to do with on a floor, for every seed."""
-        found = [np.array(p["visited"]) for p in self.crossings[buildings, rule]]
-        return [float((v * np.arange(len(v))).sum() / v.sum()) for v in found]
-
     def per_token(self, buildings: int, rule: bool) -> list[float]:
         """Crossings of a patient on a floor, for every seed."""
         return [sum(p["crossed"]) / len(p["crossed"]) / p["tokens"] for p in self.crossings[buildings, rule]]
@@ -461,7 +456,7 @@ def times(found: Recorded) -> plates.Plate:
         cells.append([
             number(seconds / MILLI, digits=0),
             f"{number(min(p['low'] for p in points) / MILLI, 0)}–{number(max(p['high'] for p in points) / MILLI, 0)}",
-            percent(_middle(points, "sending") / seconds, 0),
+            percent(float(np.median([p["sending"] / p["seconds"] for p in points])), 0),  # of one run, not of two
             size(_middle(points, "sent")),
             size(_middle(points, "fair")),
         ])  # fmt: skip
