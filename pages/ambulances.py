@@ -27,7 +27,7 @@ guessed = chapter.guessed(visit, "ambulances.far", every_token=False, every_floo
 def switch(name: str, options: list[int], shown: int, label: str, words_of=str) -> None:
     """A setting as buttons."""
     widget = f"ambulances.{name}"
-    st.session_state[widget] = shown
+    state.show(widget, shown)
     st.segmented_control(
         label, options, format_func=words_of, key=widget, required=True,
         on_change=lambda: state.put(name, st.session_state[widget]),

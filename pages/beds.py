@@ -26,7 +26,7 @@ runs, v3 = beds.recorded(), find(beds.V3).architecture
 def choose(name: str, options: tuple[str, ...]) -> str:
     """A setting as buttons."""
     widget = f"beds.{name}"
-    st.session_state[widget] = state.get(name)
+    state.show(widget, state.get(name))
     st.segmented_control(
         t(f"beds.{name}.label"), options, format_func=lambda one: t(f"beds.{name}.{one}"), key=widget, required=True,
         on_change=lambda: state.put(name, st.session_state[widget]),

@@ -20,7 +20,7 @@ MODEL, COSTS = "model/choice.py", "model/architectures.py"
 def chooser(widget, name: str, now, *args, **more) -> None:
     """A control that shows a setting and sets it."""
     key = f"choice.{name}"
-    st.session_state[key] = now
+    state.show(key, now)
 
     def changed() -> None:
         picked = st.session_state[key]

@@ -45,7 +45,7 @@ chapter.explain(
     total=number(construction.doctor(construction.V3, "fp8").bytes / GB, digits=0),
     card=number(construction.CARD / GB, digits=0),
 )  # fmt: skip
-st.session_state["construction.plan"] = one.name
+state.show("construction.plan", one.name)
 st.segmented_control(
     t("construction.plan.label"), state.PLANS, format_func=lambda name: t(f"construction.name.{name}"),
     key="construction.plan", required=True, on_change=another,

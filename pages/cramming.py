@@ -41,7 +41,7 @@ chapter.explain(
     every=f"{len(lab.questions()):,}",
 )
 with st.container(key="bank_row"):
-    st.session_state["bank_switch"] = size
+    state.show("bank_switch", size)
     st.segmented_control(
         t("cramming.bank"), lab.BANKS, format_func=lambda one: f"{one:,}", key="bank_switch", required=True,
         on_change=lambda: state.switched("bank", st.session_state["bank_switch"]),

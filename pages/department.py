@@ -155,7 +155,7 @@ chapter.explain(
     **here,
 )
 change = state.get("change") if state.get("change") in department.OFFERED else None
-st.session_state["change_switch"] = change
+state.show("change_switch", change)
 st.pills(
     t("department.touch.choose"),
     department.OFFERED,

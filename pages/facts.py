@@ -66,8 +66,8 @@ chapter.explain(
     count=len(facts.claims()),
     shown=len(several),
 )
-st.session_state["facts.find"] = typed or ""
-st.session_state["facts.choose"] = verdict if verdict in facts.VERDICTS else ""
+state.show("facts.find", typed or "")
+state.show("facts.choose", verdict if verdict in facts.VERDICTS else "")
 with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
     st.text_input(
         t("facts.find"),

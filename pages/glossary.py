@@ -79,8 +79,8 @@ chapter.explain(
     count=len(every),
     shown=len(several),
 )
-st.session_state["glossary.find"] = typed or ""
-st.session_state["glossary.choose"] = topic if topic in glossary.TOPICS else ""
+state.show("glossary.find", typed or "")
+state.show("glossary.choose", topic if topic in glossary.TOPICS else "")
 with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
     st.text_input(
         t("glossary.find"),

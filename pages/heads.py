@@ -106,7 +106,7 @@ chapter.explain(
     head=head,
 )
 off = state.get("change") == "silence_heads"
-st.session_state["heads.switch"] = off
+state.show("heads.switch", off)
 st.toggle(
     t("heads.off.switch", head=head, floor=visit.floor),
     key="heads.switch",

@@ -55,7 +55,7 @@ chapter.explain(
     shown=len(several),
     **history.around_the_talk(),
 )
-st.session_state["history.choose"] = kind if kind in history.KINDS else ""
+state.show("history.choose", kind if kind in history.KINDS else "")
 st.pills(
     t("history.choose"),
     ["", *history.KINDS],

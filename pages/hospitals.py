@@ -25,7 +25,7 @@ KILO = 1024  # bytes in a kB of a file
 def chooser(widget: Callable, name: str, options: Sequence, now: Any, said: Callable[[Any], str], **more: Any) -> None:
     """A control that shows a setting and sets it; one that offers several joins them with full stops."""
     key = f"hospitals.{name}"
-    st.session_state[key] = now
+    state.show(key, now)
 
     def changed() -> None:
         picked = st.session_state[key]

@@ -126,7 +126,7 @@ chapter.explain(
 columns, names = st.columns(2, gap="large"), {arm: miniatures.name(arm) for arm in lab.ARMS}
 for place, (column, arm) in enumerate(zip(columns, (first, second), strict=True)):
     key = f"miniatures.live.{place}"
-    st.session_state[key] = arm
+    state.show(key, arm)
     column.selectbox(
         t(f"miniatures.live.{'second' if place else 'first'}"),
         [one for one in lab.ARMS if one != (first if place else second)],

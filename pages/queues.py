@@ -72,7 +72,7 @@ chapter.explain(
     vio=number(found.spread(lambda row: row["max_vio"], found.find("wrong")).middle, 2),
 )  # fmt: skip
 for key, value in wanted.items():
-    st.session_state[f"queues.{key}"] = value
+    state.show(f"queues.{key}", value)
 st.pills(
     t("queues.arms"), lab.KINDS, selection_mode="multi", key="queues.arms",
     format_func=lambda kind: t(f"queues.kind.{kind}"),

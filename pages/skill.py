@@ -108,7 +108,7 @@ chapter.explain(
     "skill.live", code=[source(LAB, "run", start="start = {kind", end="point = None")], steps=f"{trial.steps:,}",
     recorded=f"{settings.steps:,}", arms=len(arms),
 )  # fmt: skip
-st.session_state["arms_switch"] = list(arms)
+state.show("arms_switch", list(arms))
 st.pills(
     t("skill.arms"), lab.ARMS, selection_mode="multi", format_func=skill.name, key="arms_switch",
     on_change=lambda: state.switched(

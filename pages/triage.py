@@ -80,7 +80,7 @@ chapter.explain(
     floor=visit.floor,
     token=visit.name(),
 )
-st.session_state["triage.closed"] = state.get("change") == "close_records"
+state.show("triage.closed", state.get("change") == "close_records")
 if st.toggle(
     t("triage.touch.switch", floor=visit.floor),
     key="triage.closed",

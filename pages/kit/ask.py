@@ -15,7 +15,7 @@ EXAMPLES = json.loads((shell.ROOT / "assets" / "examples.json").read_text("utf-8
 def sentence() -> str:
     """Draw the box and the menu of examples; what was typed, or before anything was the first example in the visitor's
     language."""
-    st.session_state["sentence_box"] = current()
+    state.show("sentence_box", current())
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="sentence_row"):
         st.text_input(
             t("lobby.sentence"),

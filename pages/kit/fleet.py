@@ -205,7 +205,7 @@ def _controls(
     else:
         st.button(t("ambulances.live.start"), icon=":material/play_arrow:", type="primary", key=f"{key}.start",
                   on_click=start)  # fmt: skip
-    st.session_state[f"{key}.processes"] = processes
+    state.show(f"{key}.processes", processes)
     st.segmented_control(
         t("ambulances.live.processes"), list(range(2, parallel.MOST + 1)), key=f"{key}.processes", required=True,
         disabled=active, on_change=choose,

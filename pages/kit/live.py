@@ -302,7 +302,7 @@ def _controls(key: str, job: Job | None, experiment: Experiment, settings: Any) 
             st.button(t("live.pause"), icon=":material/pause:", key=f"{key}.pause", on_click=job.pause)
         st.button(t("live.stop"), icon=":material/stop:", key=f"{key}.stop", on_click=job.ended.set)
     widget = f"{key}.seed"
-    st.session_state[widget] = state.get("seed")
+    state.show(widget, state.get("seed"))
     st.number_input(
         t("live.seed"), min_value=0, max_value=MOST_SEED, step=1, key=widget, disabled=active, width=140,
         on_change=lambda: state.switched("seed", st.session_state[widget]),

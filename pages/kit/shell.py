@@ -136,7 +136,7 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
 
 
 def _language_switch() -> None:
-    st.session_state["language_switch"] = words.current()
+    state.show("language_switch", words.current())
     names = words.languages()
     st.segmented_control(
         t("language.label"), list(names), format_func=names.__getitem__, key="language_switch", required=True,
@@ -145,7 +145,7 @@ def _language_switch() -> None:
 
 
 def _depth_switch() -> None:
-    st.session_state["depth_switch"] = state.get("depth")
+    state.show("depth_switch", state.get("depth"))
     st.segmented_control(
         t("depth.label"), state.DEPTHS, format_func=lambda depth: t(f"depth.{depth}"), key="depth_switch",
         required=True, label_visibility="collapsed",

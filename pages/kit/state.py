@@ -212,6 +212,13 @@ def put(name: str, value: Any) -> None:
         st.session_state["link.behind"] = True
 
 
+def show(widget: str, value: Any) -> None:
+    """What a widget is to show. Nothing is sent where it shows that already: a value that comes back to the browser
+    late would undo what was clicked meanwhile."""
+    if widget not in st.session_state or st.session_state[widget] != value:
+        st.session_state[widget] = value
+
+
 def switched(name: str, value: Any) -> None:
     """Set it from a switch that shows it on every page.
 
