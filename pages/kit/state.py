@@ -6,7 +6,7 @@ A later page adds its settings to SETTINGS; nothing else has to know.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,47 @@ TASKS = ("mixed", "single")
 BITS = ("int8", "int4", "int3", "int2")
 COARSE = ("floor", "interns", "house")
 PLANS = ("prefill", "run", "decode")
+
+# What a teacher's link can fix, and leave out: a name -> the settings that go with it, and axes of plates that stand for
+# one. The last two are no settings; they can only be left out, as there is nothing about them to fix.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "sentence": ("sentence",),
+    "who": ("token", "other", "follow"),
+    "floor": ("floor",),
+    "depth": ("depth",),
+    "language": ("lang",),
+    "change": ("change", "k", "rank", "bits", "coarse"),
+    "draw": ("temperature", "top_k", "top_p", "seed", "branch", "candidate"),
+    "training": ("arms", "bank", "nudge", "aux", "lessons", "rare", "processes"),
+    "pages": (),
+    "answers": (),
+}
+ONLY_HIDDEN = ("pages", "answers")
+AIMS = ("room", "head")  # whom a change is about; while nothing is changed, only what is looked at
+_GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
+
+
+def groups(chosen: Iterable[str]) -> str | None:
+    """Names of groups as a link has them: the known ones, each once, in one order; None without any."""
+    wanted = set(chosen)
+    return ".".join(group for group in GROUPS if group in wanted) or None
+
+
+def _known_groups(but: Sequence[str] = ()) -> Callable[[str], str]:
+    """Reads groups out of a link; those that are not known are left out. ValueError where none is."""
+
+    def read(text: str) -> str:
+        found = groups(one for one in text[:999].split(".") if one not in but)
+        if found is None:
+            raise ValueError(text)
+        return found
+
+    return read
+
+
+def _are_groups(but: Sequence[str] = ()) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value == groups(set(value.split(".")) - set(but))
+
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("lang", "lang", valid=lambda v: v in words.languages()),
@@ -165,6 +206,10 @@ SETTINGS: tuple[Setting, ...] = (
         Setting(f"own_{name}", name, valid=_is_count(0, 999_999), read=_whole)
         for name in ("experts", "size", "chosen", "nurses", "dense")
     ),
+    # A teacher's link: which GROUPS nobody may change, and which are not even drawn. And the projector's large type.
+    Setting("lock", "lock", valid=_are_groups(ONLY_HIDDEN), read=_known_groups(ONLY_HIDDEN)),
+    Setting("hide", "hide", valid=_are_groups(), read=_known_groups()),
+    Setting("projector", "projector", valid=_is_count(0, 1), read=_whole, default=0),
 )  # fmt: skip
 TABLE = {setting.name: setting for setting in SETTINGS}
 
@@ -205,8 +250,37 @@ def share(name: str) -> float:
     return get(name) / HUNDRED
 
 
+def fixed(which: str) -> tuple[str, ...]:
+    """The GROUPS that the teacher's link locked ("lock") or left out ("hide")."""
+    return tuple((get(which) or "").split(".")) if get(which) else ()
+
+
+def hidden(name: str) -> bool:
+    """Whether what sets this setting, or this group of them, is not to be drawn."""
+    return bool(get("hide")) and _GROUP_OF.get(name, name) in fixed("hide")
+
+
+def locked(name: str) -> bool:
+    """Whether the visitor may not change this setting, or anything of this group. What is hidden is locked too."""
+    if not (get("lock") or get("hide")):
+        return False
+    group = _GROUP_OF.get(name, name)
+    if name in AIMS and get("change") is not None:
+        group = _GROUP_OF["change"]
+    return group in fixed("lock") or group in fixed("hide")
+
+
 def put(name: str, value: Any) -> None:
-    """Set it. A value that is not valid is not taken; None gives the default back."""
+    """What the visitor sets. Nothing happens where that is locked."""
+    if not locked(name):
+        place(name, value)
+
+
+def place(name: str, value: Any) -> None:
+    """Set it, locked or not: what a link, a lesson or a class says, and not one of the visitor's own controls.
+
+    A value that is not valid is not taken; None gives the default back.
+    """
     if value is None or TABLE[name].valid(value):
         st.session_state[f"setting.{name}"] = value
         st.session_state["link.behind"] = True
@@ -241,9 +315,9 @@ def begin() -> None:
         for setting in SETTINGS:
             if setting.link and (setting.name in arrived or setting.name != "lang"):
                 st.session_state[f"left.{setting.name}"] = get(setting.name)
-                put(setting.name, arrived.get(setting.name))
+                place(setting.name, arrived.get(setting.name))
     if get("lang") is None:
-        put("lang", _language_of(st.context.locale))
+        place("lang", _language_of(st.context.locale))
     publish()
 
 
