@@ -25,10 +25,13 @@ runs, v3 = beds.recorded(), find(beds.V3).architecture
 
 def choose(name: str, options: tuple[str, ...]) -> str:
     """A setting as buttons."""
+    if state.hidden(name):
+        return state.get(name)
     widget = f"beds.{name}"
     state.show(widget, state.get(name))
     st.segmented_control(
         t(f"beds.{name}.label"), options, format_func=lambda one: t(f"beds.{name}.{one}"), key=widget, required=True,
+        disabled=state.locked(name),
         on_change=lambda: state.put(name, st.session_state[widget]),
     )  # fmt: skip
     return state.get(name)

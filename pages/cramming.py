@@ -40,12 +40,13 @@ chapter.explain(
     fine=first.answer,
     every=f"{len(lab.questions()):,}",
 )
-with st.container(key="bank_row"):
-    state.show("bank_switch", size)
-    st.segmented_control(
-        t("cramming.bank"), lab.BANKS, format_func=lambda one: f"{one:,}", key="bank_switch", required=True,
-        on_change=lambda: state.switched("bank", st.session_state["bank_switch"]),
-    )  # fmt: skip
+if not state.hidden("bank"):
+    with st.container(key="bank_row"):
+        state.show("bank_switch", size)
+        st.segmented_control(
+            t("cramming.bank"), lab.BANKS, format_func=lambda one: f"{one:,}", key="bank_switch", required=True,
+            on_change=lambda: state.switched("bank", st.session_state["bank_switch"]), disabled=state.locked("bank"),
+        )  # fmt: skip
 plates.mount("cramming.exam", [cramming.sample(size, experiment.seeds[0])], {})
 
 # -- crammed

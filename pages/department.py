@@ -156,13 +156,15 @@ chapter.explain(
 )
 change = state.get("change") if state.get("change") in department.OFFERED else None
 state.show("change_switch", change)
-st.pills(
-    t("department.touch.choose"),
-    department.OFFERED,
-    format_func=lambda one: t(f"department.change.{one}"),
-    key="change_switch",
-    on_change=lambda: state.put("change", st.session_state["change_switch"]),
-)
+if not state.hidden("change"):
+    st.pills(
+        t("department.touch.choose"),
+        department.OFFERED,
+        format_func=lambda one: t(f"department.change.{one}"),
+        key="change_switch",
+        disabled=state.locked("change"),
+        on_change=lambda: state.put("change", st.session_state["change_switch"]),
+    )
 k = state.get("k") or c.num_experts_per_tok
 knobs = []
 if change in department.OF_A_ROOM:

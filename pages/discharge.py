@@ -20,7 +20,7 @@ if moved := st.session_state.pop(writing.MOVED, None):
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="moved_row"):
         st.markdown(t("discharge.moved", token=shell.plain(moved)))
         for path, key, icon in shell.PAGES:
-            if path != "pages/discharge.py":
+            if path != "pages/discharge.py" and not state.hidden("pages"):
                 st.page_link(path, label=t(key), icon=icon)
 
 trace, desk, last = visit.trace, discharge.desk(visit), len(visit.pieces) - 1
@@ -78,10 +78,11 @@ chapter.explain(
     doubt=number(discharge.doubt(desk.start.logits), digits=1),
     vocabulary=f"{desk.vocabulary:,}",
 )
-with st.container(horizontal=True, gap="small", key="outside_row"):
-    for name in OUTSIDE:
-        text = t(f"discharge.outside.{name}")
-        st.button(shell.plain(text), on_click=ask.admit, args=(text,), key=f"outside {name}")
+if not state.hidden("sentence"):
+    with st.container(horizontal=True, gap="small", key="outside_row"):
+        for name in OUTSIDE:
+            text, fixed = t(f"discharge.outside.{name}"), state.locked("sentence")
+            st.button(shell.plain(text), on_click=ask.admit, args=(text,), key=f"outside {name}", disabled=fixed)
 if measured:
     plates.mount("discharge.bank", [discharge.bank(measured)], {})
 

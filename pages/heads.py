@@ -107,11 +107,13 @@ chapter.explain(
 )
 off = state.get("change") == "silence_heads"
 state.show("heads.switch", off)
-st.toggle(
-    t("heads.off.switch", head=head, floor=visit.floor),
-    key="heads.switch",
-    on_change=lambda: state.put("change", "silence_heads" if st.session_state["heads.switch"] else None),
-)
+if not state.hidden("change"):
+    st.toggle(
+        t("heads.off.switch", head=head, floor=visit.floor),
+        key="heads.switch",
+        disabled=state.locked("change"),
+        on_change=lambda: state.put("change", "silence_heads" if st.session_state["heads.switch"] else None),
+    )
 if off:
     both = [one for one in (head, heads.lot(visit, head)) if one is not None]
     changes = [Interventions(silence_heads=frozenset({(visit.layer, one)})) for one in both]

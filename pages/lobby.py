@@ -46,7 +46,7 @@ def follow(token: int, floor: int, whom: str, room: int | None) -> None:
     state.put("token", token)
     state.put("floor", floor)
     state.put("follow", whom)
-    if room is not None:
+    if room is not None and not state.hidden("pages"):
         state.put("room", room)
         st.session_state["lobby.go"] = True
 

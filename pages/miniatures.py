@@ -123,8 +123,9 @@ chapter.explain(
     recorded=tokens,
     seeds=seeds,
 )  # fmt: skip
-columns, names = st.columns(2, gap="large"), {arm: miniatures.name(arm) for arm in lab.ARMS}
-for place, (column, arm) in enumerate(zip(columns, (first, second), strict=True)):
+names = {arm: miniatures.name(arm) for arm in lab.ARMS}
+columns = () if state.hidden("arms") else st.columns(2, gap="large")
+for place, (column, arm) in enumerate(zip(columns, (first, second), strict=False)):
     key = f"miniatures.live.{place}"
     state.show(key, arm)
     column.selectbox(
@@ -132,6 +133,7 @@ for place, (column, arm) in enumerate(zip(columns, (first, second), strict=True)
         [one for one in lab.ARMS if one != (first if place else second)],
         key=key,
         format_func=names.__getitem__,
+        disabled=state.locked("arms"),
         on_change=lambda: state.put("arms", ".".join(st.session_state[f"miniatures.live.{i}"] for i in (0, 1))),
     )
 

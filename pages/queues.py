@@ -73,21 +73,23 @@ chapter.explain(
 )  # fmt: skip
 for key, value in wanted.items():
     state.show(f"queues.{key}", value)
-st.pills(
-    t("queues.arms"), lab.KINDS, selection_mode="multi", key="queues.arms",
-    format_func=lambda kind: t(f"queues.kind.{kind}"),
-    on_change=lambda: state.put("arms", ".".join(st.session_state["queues.arms"]) or None),
-)  # fmt: skip
-columns = st.columns(len(queues.SLIDERS), gap="large")
-for column, (key, (options, unit)) in zip(columns, queues.SLIDERS.items(), strict=True):
-    column.select_slider(
-        t(f"queues.{key}"), options, format_func=lambda one: f"{one:g}", key=f"queues.{key}",
-        on_change=lambda key=key, unit=unit: state.put(key, round(st.session_state[f"queues.{key}"] * unit)),
+fixed = state.locked("training")
+if not state.hidden("training"):
+    st.pills(
+        t("queues.arms"), lab.KINDS, selection_mode="multi", key="queues.arms", disabled=fixed,
+        format_func=lambda kind: t(f"queues.kind.{kind}"),
+        on_change=lambda: state.put("arms", ".".join(st.session_state["queues.arms"]) or None),
     )  # fmt: skip
-st.toggle(
-    t("queues.rare_switch", subject=queues.rare(), share=percent(experiment.live.rare, 0)), key="queues.rare",
-    on_change=lambda: state.put("rare", int(st.session_state["queues.rare"])),
-)  # fmt: skip
+    columns = st.columns(len(queues.SLIDERS), gap="large")
+    for column, (key, (options, unit)) in zip(columns, queues.SLIDERS.items(), strict=True):
+        column.select_slider(
+            t(f"queues.{key}"), options, format_func=lambda one: f"{one:g}", key=f"queues.{key}", disabled=fixed,
+            on_change=lambda key=key, unit=unit: state.put(key, round(st.session_state[f"queues.{key}"] * unit)),
+        )  # fmt: skip
+    st.toggle(
+        t("queues.rare_switch", subject=queues.rare(), share=percent(experiment.live.rare, 0)), key="queues.rare",
+        on_change=lambda: state.put("rare", int(st.session_state["queues.rare"])), disabled=fixed,
+    )  # fmt: skip
 
 
 def draw(points: Sequence[dict[str, Any]]) -> None:

@@ -109,12 +109,14 @@ chapter.explain(
     recorded=f"{settings.steps:,}", arms=len(arms),
 )  # fmt: skip
 state.show("arms_switch", list(arms))
-st.pills(
-    t("skill.arms"), lab.ARMS, selection_mode="multi", format_func=skill.name, key="arms_switch",
-    on_change=lambda: state.switched(
-        "arms", ".".join(arm for arm in lab.ARMS if arm in st.session_state["arms_switch"]) or None
-    ),
-)  # fmt: skip
+if not state.hidden("arms"):
+    st.pills(
+        t("skill.arms"), lab.ARMS, selection_mode="multi", format_func=skill.name, key="arms_switch",
+        disabled=state.locked("arms"),
+        on_change=lambda: state.switched(
+            "arms", ".".join(arm for arm in lab.ARMS if arm in st.session_state["arms_switch"]) or None
+        ),
+    )  # fmt: skip
 
 
 def draw(points: Sequence[Mapping[str, Any]]) -> None:

@@ -81,11 +81,14 @@ chapter.explain(
     token=visit.name(),
 )
 state.show("triage.closed", state.get("change") == "close_records")
-if st.toggle(
-    t("triage.touch.switch", floor=visit.floor),
-    key="triage.closed",
-    on_change=lambda: state.put("change", "close_records" if st.session_state["triage.closed"] else None),
-):
+if not state.hidden("change"):
+    st.toggle(
+        t("triage.touch.switch", floor=visit.floor),
+        key="triage.closed",
+        disabled=state.locked("change"),
+        on_change=lambda: state.put("change", "close_records" if st.session_state["triage.closed"] else None),
+    )
+if state.get("change") == "close_records":
     deaf = frozenset((visit.layer, head) for head in range(c.num_attention_heads))
     changed = visit.changed(Interventions(silence_heads=deaf))
     moved = common.answers(visit, changed)

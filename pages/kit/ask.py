@@ -15,6 +15,9 @@ EXAMPLES = json.loads((shell.ROOT / "assets" / "examples.json").read_text("utf-8
 def sentence() -> str:
     """Draw the box and the menu of examples; what was typed, or before anything was the first example in the visitor's
     language."""
+    if state.hidden("sentence"):
+        return current()
+    fixed = state.locked("sentence")
     state.show("sentence_box", current())
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="sentence_row"):
         st.text_input(
@@ -23,10 +26,11 @@ def sentence() -> str:
             label_visibility="collapsed",
             max_chars=state.MAX_CHARS,
             placeholder=t("lobby.placeholder"),
-            icon=":material/edit:",
+            icon=":material/lock:" if fixed else ":material/edit:",
+            disabled=fixed,
             on_change=lambda: admit(st.session_state["sentence_box"]),
         )
-        with st.popover(t("chapter.examples")):
+        with st.popover(t("chapter.examples"), disabled=fixed):
             own = words.current()
             for lang in sorted(EXAMPLES, key=lambda lang: lang != own):
                 for text in EXAMPLES[lang]:
@@ -42,6 +46,8 @@ def current() -> str:
 
 def admit(text: str) -> None:
     """A new sentence: its last word is followed, on the floor where one stood."""
+    if state.locked("sentence"):
+        return
     state.put("sentence", text)
     state.put("token", None)
     state.put("other", None)

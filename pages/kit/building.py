@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from pages.kit import words
+from pages.kit import state, words
 from pages.kit.plates import loader
 
 if TYPE_CHECKING:  # not at run time: see plates.py
@@ -161,8 +161,12 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
 
     The browser draws a choice at once and by itself. `data` changes only with the token, the text, or when the place
     is not where the browser knows it to be (somebody went back in the browser's history): walking through the floors
-    sends nothing back. `placed` counts how often it was put somewhere from here.
+    sends nothing back. `placed` counts how often it was put somewhere from here. What a teacher locked cannot be chosen
+    (`fixed`), and its controls are not drawn where it is hidden; without a way to other pages no room has a door.
     """
+    axes = ("token", "floor", "follow")
+    fixed = [name for name in axes if state.locked(name)] + (["room"] if state.hidden("pages") else [])
+    gone = [name for name in axes if state.hidden(name)]
     shown = st.session_state.get("building.shown") if KEY in st.session_state else None
     same, place = (picture["id"], picture["token"], picture["counts"]["touched"]), (picture["floor"], picture["follow"])
     if not shown or shown["same"] != same or shown["known"] != place:
@@ -187,7 +191,7 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
         key=KEY,
         data={
             **picture, "floor": floor, "follow": follow, "heard": shown["heard"], "placed": shown["placed"],
-            "words": words.group("building"), "lang": words.t("language.html"),
+            "fixed": fixed, "gone": gone, "words": words.group("building"), "lang": words.t("language.html"),
         },
         default={"pick": None},
         on_pick_change=heard,

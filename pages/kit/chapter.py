@@ -178,17 +178,18 @@ def explain(
 
     `key` is "page.section". Words: `.title`, and `.story`, `.maths`, `.code` with `values` put in. Maths shows the
     equations of assets/maths/<page>.toml [section] with `tex` put in (none without `tex`), Code the `code`. Known words
-    of the text itself, not of `values`, lead to the glossary.
+    of the text itself, not of `values`, lead to the glossary. A projector shows neither prose nor code.
     """
     st.subheader(t(f"{key}.title"), anchor=False)
-    depth = state.get("depth")
-    escaped = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
-    st.markdown(terms.fill(f"{key}.{depth}", **escaped))
+    depth, projected = state.get("depth"), state.get("projector")
+    if not projected:
+        escaped = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
+        st.markdown(terms.fill(f"{key}.{depth}", **escaped))
     if depth == "maths" and tex is not None:
         page, section = key.split(".")
         for equation in equations(page, section, tex):
             st.latex(equation)
-    elif depth == "code":
+    elif depth == "code" and not projected:
         for source in code:
             st.caption(
                 t("chapter.lines", file=source.file, first=source.first, last=source.first + source.text.count("\n"))
@@ -278,7 +279,7 @@ def predict(
                     on_click=_guess,
                     args=(place, i, right),
                 )
-            if said is None:
+            if said is None and not state.hidden("answers"):
                 st.button(
                     t("chapter.show_me"), key=f"{place}.skip", type="tertiary", on_click=_guess, args=(place, -1, right)
                 )
@@ -301,6 +302,8 @@ def _place(visit: Visit | Room, key: str, every_token: bool, every_floor: bool) 
 
 
 def _guess(place: str, guess: int, right: int) -> None:
+    if guess < 0 and state.hidden("answers"):
+        return
     st.session_state[place] = guess
     if guess >= 0:
         st.session_state.setdefault("score", {})[place] = guess == right
@@ -316,7 +319,10 @@ def score() -> tuple[int, int]:
 
 
 def end(visit: Visit | Room, *bends: str) -> None:
-    """Where the story bends (words `<page>.bend.<row>.said`, `.true`, `.source`), and the door to the next page."""
+    """Where the story bends (words `<page>.bend.<row>.said`, `.true`, `.source`), and the door to the next page. Not on
+    a projector."""
+    if state.get("projector"):
+        return state.publish()
     st.subheader(t("chapter.bends"), anchor=False)
     with st.container(key="bends"):
         for row in bends:

@@ -156,8 +156,9 @@ def panel(
         active = trip is not None and not trip.over
         if active != ticking:
             st.rerun()  # the clock starts or stops with the whole page
-        with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"{key}.row"):
-            _controls(key, trip, sentences, processes, checkpoint, c)
+        if not state.hidden("training"):
+            with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"{key}.row"):
+                _controls(key, trip, sentences, processes, checkpoint, c)
         if error := st.session_state.get(f"{key}.error"):
             shell.complain(error)
         if trip is None:
@@ -188,8 +189,8 @@ def _controls(
 ) -> None:  # fmt: skip
     def start() -> None:
         before: Trip | None = st.session_state.get(key)
-        if before is not None and not before.over:
-            return  # clicked twice
+        if (before is not None and not before.over) or state.locked("training"):
+            return  # clicked twice, or not to be clicked
         try:
             st.session_state[key] = fleet().start(sentences, processes, checkpoint, c)
             st.session_state.pop(f"{key}.error", None)
@@ -204,9 +205,9 @@ def _controls(
         st.button(t("ambulances.live.stop"), icon=":material/stop:", key=f"{key}.stop", on_click=trip.ended.set)
     else:
         st.button(t("ambulances.live.start"), icon=":material/play_arrow:", type="primary", key=f"{key}.start",
-                  on_click=start)  # fmt: skip
+                  on_click=start, disabled=state.locked("training"))  # fmt: skip
     state.show(f"{key}.processes", processes)
     st.segmented_control(
         t("ambulances.live.processes"), list(range(2, parallel.MOST + 1)), key=f"{key}.processes", required=True,
-        disabled=active, on_change=choose,
+        disabled=active or state.locked("processes"), on_change=choose,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pages.kit import shell, words
+from pages.kit import shell, state, words
 from pages.kit.code import Source as Code
 from pages.kit.words import t
 
@@ -83,7 +83,9 @@ def values(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def door(pages: Iterable[str]) -> Door | None:
-    """The first of these pages that is there."""
+    """The first of these pages that is there; none where a teacher left out the way to other pages."""
+    if state.hidden("pages"):
+        return None
     open_now = {Path(path).stem: label for path, label, _ in shell.PAGES}
     return next((Door(page, t(open_now[page])) for page in pages if page in open_now), None)
 

@@ -256,8 +256,9 @@ def panel(
             st.rerun()  # the clock starts or stops with the whole page
         if st.session_state.get("link.behind"):  # a seed was set, and only this part of the page runs again
             state.publish()
-        with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"{key}.row"):
-            _controls(key, job, experiment, settings)
+        if not state.hidden("training"):
+            with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"{key}.row"):
+                _controls(key, job, experiment, settings)
         if error := st.session_state.get(f"{key}.error"):
             shell.complain(error)
         if job is not None:
@@ -284,8 +285,8 @@ def _controls(key: str, job: Job | None, experiment: Experiment, settings: Any) 
 
     def start() -> None:
         before: Job | None = st.session_state.get(key)
-        if before is not None and not before.over:
-            return  # clicked twice
+        if (before is not None and not before.over) or state.locked("training"):
+            return  # clicked twice, or not to be clicked
         try:
             st.session_state[key] = gym().start(experiment, settings, state.get("seed"))
             st.session_state.pop(f"{key}.error", None)
@@ -294,7 +295,10 @@ def _controls(key: str, job: Job | None, experiment: Experiment, settings: Any) 
 
     if not active:
         label = t("live.start" if job is None else "live.again")
-        st.button(label, icon=":material/play_arrow:", type="primary", key=f"{key}.start", on_click=start)
+        st.button(
+            label, icon=":material/play_arrow:", type="primary", key=f"{key}.start", on_click=start,
+            disabled=state.locked("training"),
+        )  # fmt: skip
     elif job is not None:
         if job.paused:
             st.button(t("live.go_on"), icon=":material/play_arrow:", key=f"{key}.go", on_click=job.going.set)
@@ -304,7 +308,8 @@ def _controls(key: str, job: Job | None, experiment: Experiment, settings: Any) 
     widget = f"{key}.seed"
     state.show(widget, state.get("seed"))
     st.number_input(
-        t("live.seed"), min_value=0, max_value=MOST_SEED, step=1, key=widget, disabled=active, width=140,
+        t("live.seed"), min_value=0, max_value=MOST_SEED, step=1, key=widget, width=140,
+        disabled=active or state.locked("training") or state.locked("seed"),
         on_change=lambda: state.switched("seed", st.session_state[widget]),
     )  # fmt: skip
 

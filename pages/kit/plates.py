@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # not at run time: torch takes a second, and the first page m
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 LIT, CLOSED = 1, 2  # bits of a mask
+CHOOSERS = ("tokens", "stepper")  # plates that are nothing but a control
 
 Plate = dict[str, Any]
 Axis = dict[str, Any]
@@ -351,8 +352,12 @@ def mount(
 ) -> None:
     """Draw them. `picked`: what is chosen on each axis, as people count (floor 4, not index 0); these are also the axes
     that a click may choose on (`picks` narrows that). What is picked goes to `on_pick`, or to the settings of the same
-    names."""
+    names. What a teacher locked cannot be picked, and its choosers are not drawn where it is hidden."""
     key = f"plates.{page}"
+    open_axes = [n for n in (picks if picks is not None else picked) if not state.locked(n)]
+    plates = [p for p in plates if p["kind"] not in CHOOSERS or not state.hidden(p["axes"][0]["name"])]
+    if not plates:
+        return
     heard_key = f"{key}.heard"
 
     def heard() -> None:
@@ -361,17 +366,17 @@ def mount(
         if pick.pop("page", None) != page or type(number) is not int:
             return
         st.session_state[heard_key] = number
-        values = {n: i for n, i in pick.items() if n in picked and type(i) is int and i >= 0}
-        if on_pick:
+        values = {n: i for n, i in pick.items() if n in picked and type(i) is int and i >= 0 and not state.locked(n)}
+        if on_pick and values:
             on_pick(values)
-        else:
+        elif not on_pick:
             for name, value in values.items():
                 if name in state.TABLE and value != picked[name]:  # what was only shown has not been chosen
                     state.put(name, value)
 
     def leave() -> None:
         going = (st.session_state.get(key) or {}).get("go") or {}
-        if going.get("from") == page:
+        if going.get("from") == page and not state.hidden("pages"):
             st.session_state["plates.go"] = going.get("page")
 
     _component(
@@ -382,7 +387,7 @@ def mount(
             "words": words.group("plates"),
             "lang": words.t("language.html"),
             "picked": {n: i for n, i in picked.items() if i is not None},
-            "picks": list(picks if picks is not None else picked),
+            "picks": open_axes,
             "heard": st.session_state.get(heard_key, 0),
         },
         default={"pick": None, "go": None},

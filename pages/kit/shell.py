@@ -54,13 +54,14 @@ PAGES = tuple(row for wing in WINGS.values() for row in wing)
 
 _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
 
-# The first thing that a browser hears of a page: in which language it is, and which code its pictures will need, which
-# it then fetches while the page is still being put together. On a phone the navigation is a list that holds headings
-# beside its items, which screen readers must not be told is a list.
+# The first thing that a browser hears of a page: in which language it is, whether it is projected, and which code its
+# pictures will need, which it then fetches while the page is still being put together. On a phone the navigation is a
+# list that holds headings beside its items, which screen readers must not be told is a list.
 _html_lang = st.components.v2.component(
     "html_lang",
     js="""export default function ({ data }) {
   document.documentElement.lang = data.lang;
+  document.documentElement.toggleAttribute("data-projector", data.projector);
   for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
   const parts = "[data-testid=stSidebarNav] :is(ul, li)";
   const tidy = () => document.querySelectorAll(parts).forEach((part) => { part.role = "presentation"; });
@@ -84,7 +85,7 @@ def navigation() -> st.Page:
             for wing, rows in WINGS.items()
             if rows
         },
-        position="top",
+        position="hidden" if state.hidden("pages") or state.get("projector") else "top",
     )
     st.set_page_config(page_title=f"{page.title} · {t('product')}")
     return page
@@ -96,13 +97,32 @@ def run() -> None:
     page = navigation()
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="masthead"):
         st.html(f'<p class="brand">{words.t("brand")}</p>')
-        with st.container(horizontal=True, horizontal_alignment="right", gap="small", key="switches"):
-            _depth_switch()
-            _language_switch()
+        if state.get("projector"):
+            from pages.kit import teacher
+
+            teacher.bar(page.url_path)
+        else:
+            _teachers_link(page.url_path)
+            with st.container(horizontal=True, horizontal_alignment="right", gap="small", key="switches"):
+                _depth_switch()
+                _language_switch()
+    if state.get("lock") or state.get("hide"):
+        from pages.kit import teacher
+
+        teacher.say_what_is_fixed()
     drawing = "building" if page.url_path == "" else "plates"  # what the page shows first
     with st.container(key="invisible"):
         st.html(ROOT / "assets" / "kit" / "page.css")
-        _html_lang(key="html_lang", data={"lang": t("language.html"), "modules": [plates.address(drawing)]})
+        if state.get("projector"):
+            st.html(ROOT / "assets" / "kit" / "projector.css")
+        _html_lang(
+            key="html_lang",
+            data={
+                "lang": t("language.html"),
+                "modules": [plates.address(drawing)],
+                "projector": bool(state.get("projector")),
+            },
+        )
     inside = _in_shell.set(True)
     try:
         guarded(page.run)()
@@ -135,26 +155,41 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
     return safely
 
 
+def _teachers_link(page: str) -> None:
+    """A quiet button; what it opens is brought in only then."""
+    if st.button(t("teacher.open"), icon=":material/cast_for_education:", type="tertiary", key="teacher_open"):
+        from pages.kit import teacher
+
+        teacher.dialog(page)
+
+
 def _language_switch() -> None:
+    if state.hidden("language"):
+        return
     state.show("language_switch", words.current())
     names = words.languages()
     st.segmented_control(
         t("language.label"), list(names), format_func=names.__getitem__, key="language_switch", required=True,
-        label_visibility="collapsed", on_change=lambda: state.switched("lang", st.session_state["language_switch"]),
+        label_visibility="collapsed", disabled=state.locked("language"),
+        on_change=lambda: state.switched("lang", st.session_state["language_switch"]),
     )  # fmt: skip
 
 
 def _depth_switch() -> None:
+    if state.hidden("depth"):
+        return
     state.show("depth_switch", state.get("depth"))
     st.segmented_control(
         t("depth.label"), state.DEPTHS, format_func=lambda depth: t(f"depth.{depth}"), key="depth_switch",
-        required=True, label_visibility="collapsed",
+        required=True, label_visibility="collapsed", disabled=state.locked("depth"),
         on_change=lambda: state.switched("depth", st.session_state["depth_switch"]),
     )  # fmt: skip
 
 
 def door(page: str) -> None:
     """To the page before and the page after, in the order of the walk."""
+    if state.hidden("pages"):
+        return
     at = [path for path, _, _ in PAGES].index(f"pages/{page}.py")
     with st.container(horizontal=True, horizontal_alignment="distribute", key="doors"):
         for other, words_key in ((at - 1, "chapter.back"), (at + 1, "chapter.next")):

@@ -83,8 +83,8 @@ BITS = ("int8", "int4", "int3", "int2")
 COARSE = ("floor", "interns", "house")
 PLANS = ("prefill", "run", "decode")
 
-# What a teacher's link can fix, and leave out: a name -> the settings that go with it, and axes of plates that stand for
-# one. The last two are no settings; they can only be left out, as there is nothing about them to fix.
+# What a teacher's link can fix, and leave out: a name -> the settings that go with it, and axes of plates that stand
+# for one. The last two are no settings; they can only be left out, as there is nothing about them to fix.
 GROUPS: dict[str, tuple[str, ...]] = {
     "sentence": ("sentence",),
     "who": ("token", "other", "follow"),
@@ -255,19 +255,19 @@ def fixed(which: str) -> tuple[str, ...]:
     return tuple((get(which) or "").split(".")) if get(which) else ()
 
 
+def _group(name: str) -> str:
+    aims = name in AIMS and get("change") is not None
+    return _GROUP_OF["change"] if aims else _GROUP_OF.get(name, name)
+
+
 def hidden(name: str) -> bool:
     """Whether what sets this setting, or this group of them, is not to be drawn."""
-    return bool(get("hide")) and _GROUP_OF.get(name, name) in fixed("hide")
+    return bool(get("hide")) and _group(name) in fixed("hide")
 
 
 def locked(name: str) -> bool:
     """Whether the visitor may not change this setting, or anything of this group. What is hidden is locked too."""
-    if not (get("lock") or get("hide")):
-        return False
-    group = _GROUP_OF.get(name, name)
-    if name in AIMS and get("change") is not None:
-        group = _GROUP_OF["change"]
-    return group in fixed("lock") or group in fixed("hide")
+    return bool(get("lock")) and _group(name) in fixed("lock") or hidden(name)
 
 
 def put(name: str, value: Any) -> None:

@@ -66,15 +66,20 @@ def terms() -> dict[str, Term]:
 
 
 def fill(key: str, **values: object) -> str:
-    """`words.t`, with the known words of the text as links."""
+    """`words.t`, with the known words of the text as links, where there is a way to other pages."""
     lang = words.current()
+    if state.hidden("pages"):
+        return words.t(key, **values)
     return linked(lang, key).format(**values, _glossary=_carried(lang))
 
 
 def _carried(lang: str) -> str:
-    """What a link to the glossary takes along: the language, and the sentence unless it is long."""
+    """What a link to the glossary takes along: the language, what a teacher fixed, and the sentence unless it is long.
+    It is opened as a visit of its own."""
+    fixed = urlencode(state.to_link({name: state.get(name) for name in ("lock", "hide", "projector")}))
     sentence = urlencode({"s": state.get("sentence") or ""})
-    return urlencode({"lang": lang}) + (f"&{sentence}" if len("s=") < len(sentence) <= MOST_ENCODED else "")
+    parts = [urlencode({"lang": lang}), fixed, sentence if len("s=") < len(sentence) <= MOST_ENCODED else ""]
+    return "&".join(part for part in parts if part)
 
 
 @cache

@@ -168,6 +168,8 @@ def look(desk: Desk, written: Written) -> None:
         on_pick=pick,
     )
     name = chapter.bare(desk.chips(written.ids)[step]["text"])
+    if state.hidden("sentence"):
+        return
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="follow_row"):
         if written.ids[step] == desk.house.config.eos_token_id:
             st.caption(t("discharge.follow.end"))
@@ -176,7 +178,7 @@ def look(desk: Desk, written: Written) -> None:
         if st.button(
             t("discharge.follow.button", token=shell.plain(name)),
             icon=":material/directions_walk:",
-            disabled=not way.fits,
+            disabled=not way.fits or state.locked("sentence") or state.locked("token"),
             key="discharge_follow",
         ):
             ask.admit(way.text)
@@ -237,13 +239,14 @@ def how_drawn(
 
     plates.mount("discharge.controls", sliders, at, on_pick=turn)
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="dice_row"):
-        st.button(
-            t("discharge.roll"),
-            on_click=roll,
-            icon=":material/casino:",
-            disabled=settings.temperature == 0,
-            key="discharge_roll",
-        )
+        if not state.hidden("seed"):
+            st.button(
+                t("discharge.roll"),
+                on_click=roll,
+                icon=":material/casino:",
+                disabled=settings.temperature == 0 or state.locked("seed"),
+                key="discharge_roll",
+            )
         st.caption(t("discharge.seed", seed=settings.seed))
     plates.mount(
         "discharge.chain",

@@ -1,0 +1,173 @@
+"""The teacher's link, made in one dialog: what is set now, chosen controls locked or left out; and the projector."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import streamlit as st
+
+from pages.kit import qr, shell, state
+from pages.kit.words import t
+
+DENSE = 20
+"""Version of a QR code from which on its modules are so fine that the last row of a class will not catch it."""
+ALONE = ("localhost", "::1")
+EXAMPLE = "http://192.168.0.10:8501"
+OWN = ("projector",)
+"""Settings of the teacher's own screen, which the class is not given."""
+
+_fullscreen = st.components.v2.component(
+    "fullscreen",
+    html='<button type="button"></button>',
+    css="""button { font: inherit; color: inherit; min-height: 2.4rem; padding: .2rem .8rem; cursor: pointer;
+  border: 1px solid color-mix(in srgb, currentColor 45%, transparent); border-radius: 8px;
+  background: var(--st-background-color); }
+button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; } [hidden] { display: none; }""",
+    js="""export default function ({ data, parentElement }) {
+  const button = parentElement.querySelector("button"), whole = document.documentElement;
+  button.say = () => { button.textContent = document.fullscreenElement ? data.leave : data.enter; };
+  button.say();
+  button.hidden = !document.fullscreenEnabled;
+  button.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : whole.requestFullscreen());
+  if (button.watched) return;
+  button.watched = () => button.say();
+  document.addEventListener("fullscreenchange", button.watched);
+}
+""",
+)
+
+
+def dialog(page: str) -> None:
+    """Open it. `page`: the address of the page that the link opens, empty for the lobby."""
+    st.dialog(t("teacher.title"), width="medium")(shell.guarded(_body))(page)
+
+
+def _body(page: str) -> None:
+    taken = bool(state.get("lock") or state.get("hide"))
+    if taken:  # who came by such a link can pass it on as it is
+        st.markdown(t("teacher.taken"))
+        lock, hide = state.get("lock"), state.get("hide")
+    else:
+        st.markdown(t("teacher.what"))
+        lock = _choose("lock", [group for group in state.GROUPS if group not in state.ONLY_HIDDEN])
+        hide = _choose("hide", list(state.GROUPS))
+    address = _address()
+    made = link(address, page, lock, hide)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown(f"**{t('teacher.link')}**")
+        st.code(made, language=None, wrap_lines=True)
+        if not taken:
+            st.caption(t("teacher.honest"))
+    with right:
+        _code(made)
+    st.divider()
+    if st.toggle(t("teacher.projector.switch"), value=False, key="teacher.projector"):
+        state.place("projector", 1)
+        st.rerun()
+    st.caption(t("teacher.projector.what"))
+
+
+def _choose(which: str, groups: list[str]) -> str | None:
+    """Groups of controls, to be locked or hidden, as the link has them."""
+    return state.groups(
+        st.pills(
+            t(f"teacher.{which}"), groups, selection_mode="multi", key=f"teacher.{which}", persist_state="session",
+            format_func=lambda group: t(f"teacher.group.{group}"),
+        )  # fmt: skip
+    )
+
+
+def _address() -> str:
+    """Where the class finds the hospital. It is asked for where the teacher's own address leads nowhere else."""
+    address = root(st.context.url)
+    if not alone(address):
+        return address
+    st.warning(t("teacher.alone"), icon=":material/lan:")
+    typed = st.text_input(t("teacher.address"), placeholder=EXAMPLE, key="teacher.address", max_chars=200)
+    if not typed.strip():
+        return address
+    if (given := reachable(typed)) is None:
+        st.error(t("teacher.no_address"), icon=":material/error:")
+        return address
+    return given
+
+
+def _code(made: str) -> None:
+    drawn = qr.code(made)
+    if drawn is None:
+        st.info(t("teacher.too_long"), icon=":material/qr_code_2:")
+        return
+    qr.mount(drawn, made, t("teacher.code"), key="teacher.qr")
+    if drawn.version > DENSE:
+        st.caption(t("teacher.dense"))
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------------
+
+
+def link(address: str, page: str, lock: str | None, hide: str | None) -> str:
+    """What is set now, as an address of this page with these groups locked and hidden."""
+    values = {one.name: state.get(one.name) for one in state.SETTINGS if one.name not in OWN}
+    return f"{address}{page}?{urlencode(state.to_link({**values, 'lock': lock, 'hide': hide}))}"
+
+
+def root(url: str | None) -> str:
+    """The hospital's own address, with a slash at its end, from that of any of its pages."""
+    address = (url or "").split("?")[0].removesuffix("/")
+    above, _, last = address.rpartition("/")
+    return (above if last in {Path(path).stem for path, _, _ in shell.PAGES} else address) + "/"
+
+
+def alone(address: str) -> bool:
+    """Whether nobody but this computer understands the address."""
+    host = urlsplit(address).hostname or ""
+    return host in ALONE or host.startswith("127.")
+
+
+def reachable(typed: str) -> str | None:
+    """An address that was typed, as `root` gives one; None if it is none."""
+    text = typed.strip() if "://" in typed else f"http://{typed.strip()}"
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  # ValueError for one that is none
+    except ValueError:
+        return None
+    plain = re.fullmatch(r"[\w.:\[\]-]+", parts.netloc, re.A) and re.fullmatch(r"[\w./~+-]*", parts.path, re.A)
+    good = parts.scheme in ("http", "https") and parts.hostname and plain and not (parts.query or parts.fragment)
+    return root(text) if good else None
+
+
+# -- what is on screen -------------------------------------------------------------------------------------------------
+
+
+def say_what_is_fixed() -> None:
+    """One line: what the teacher's link fixed, and what it left out."""
+    parts = []
+    for which, said in (("lock", "teacher.fixed"), ("hide", "teacher.left_out")):
+        if groups := [t(f"teacher.group.{group}") for group in state.fixed(which)]:
+            parts.append(t(said, what=t("teacher.comma").join(groups)))
+    with st.container(key="fixed_line"):
+        st.caption(":material/lock: " + t("teacher.stop").join(parts))
+
+
+def bar(page: str) -> None:
+    """What stays of the masthead on a projector: the pages before and after, the whole screen, and the way out."""
+    names = [Path(path).stem for path, _, _ in shell.PAGES]
+    at = names.index(page) if page in names else 0
+
+    def leave() -> None:
+        state.place("projector", None)
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projector_bar"):
+        for other, words_key, icon in ((at - 1, "chapter.back", "back"), (at + 1, "chapter.next", "forward")):
+            if 0 <= other < len(names) and not state.hidden("pages"):
+                path, key, _ = shell.PAGES[other]
+                st.page_link(path, label=t(words_key, page=t(key)), icon=f":material/arrow_{icon}:")
+        _fullscreen(
+            key="fullscreen",
+            data={"enter": t("teacher.projector.full"), "leave": t("teacher.projector.window")},
+        )
+        st.button(t("teacher.projector.leave"), icon=":material/close:", key="projector_leave", on_click=leave)
