@@ -19,6 +19,8 @@ class View {
 
   stop() { this.resize.disconnect(); }
 
+  redraw() { this.draw(); }
+
   update(data) {
     this.data = data;
     this.resize.observe(this.street);
@@ -44,14 +46,14 @@ class View {
     const width = (this.width = this.street.clientWidth);
     if (!width) return;
     const widest = this.houses.map((house) => house.widest);
-    const room = width - GAP * (this.houses.length - 1);
+    const type = this.unit, room = width - GAP * type * (this.houses.length - 1); // type: larger on a projector
     let unit = Math.max(...widest) / (width - 2);
-    if (width >= SIDE_BY_SIDE) {
-      const taken = (u) => widest.reduce((sum, w) => sum + Math.max(w / u, NARROW), 0);
+    if (width >= SIDE_BY_SIDE * type) {
+      const taken = (u) => widest.reduce((sum, w) => sum + Math.max(w / u, NARROW * type), 0);
       while (taken(unit) > room && unit < Math.max(...widest)) unit *= 1.02;
     }
-    const most = TALL / Math.max(...this.houses.map((house) => house.floors));
-    const tall = most < 1 ? most : Math.min(Math.floor(most * 2) / 2, 9);
+    const most = (TALL * type) / Math.max(...this.houses.map((house) => house.floors));
+    const tall = most < 1 ? most : Math.min(Math.floor(most * 2) / 2, 9 * type);
     const style = getComputedStyle(this.host), colours = {};
     for (const name of ["soft", "attention", "desk", "nurse", "intern", "window", "line", "desk-edge"]) colours[name] = style.getPropertyValue(`--${name}`).trim();
     this.houses.forEach((house) => house.draw(unit, tall, Math.min(room, width), colours));
@@ -78,7 +80,7 @@ class House {
 
   draw(unit, tall, most, colours) {
     const w = this.widest / unit, h = this.floors * tall, dpr = window.devicePixelRatio || 1;
-    this.node.style.width = `${Math.min(Math.max(w, NARROW), most)}px`;
+    this.node.style.width = `${Math.min(Math.max(w, NARROW * this.view.unit), most)}px`;
     Object.assign(this.canvas, { width: Math.ceil((w + 2) * dpr), height: Math.ceil((h + 2) * dpr) });
     Object.assign(this.canvas.style, { width: `${w + 2}px`, height: `${h + 2}px` });
     Object.assign(this, { unit, tall, h });

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import streamlit as st
@@ -53,8 +55,8 @@ def _body(page: str) -> None:
         st.markdown(t("teacher.what"))
         lock = _choose("lock", [group for group in state.GROUPS if group not in state.ONLY_HIDDEN])
         hide = _choose("hide", list(state.GROUPS))
-    address = _address()
-    made = link(address, page, lock, hide)
+    address = class_address()
+    made = link(address, page, {**now(), "lock": lock, "hide": hide})
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown(f"**{t('teacher.link')}**")
@@ -80,7 +82,7 @@ def _choose(which: str, groups: list[str]) -> str | None:
     )
 
 
-def _address() -> str:
+def class_address() -> str:
     """Where the class finds the hospital. It is asked for where the teacher's own address leads nowhere else."""
     address = root(st.context.url)
     if not alone(address):
@@ -108,10 +110,14 @@ def _code(made: str) -> None:
 # -- addresses ---------------------------------------------------------------------------------------------------------
 
 
-def link(address: str, page: str, lock: str | None, hide: str | None) -> str:
-    """What is set now, as an address of this page with these groups locked and hidden."""
-    values = {one.name: state.get(one.name) for one in state.SETTINGS if one.name not in OWN}
-    return f"{address}{page}?{urlencode(state.to_link({**values, 'lock': lock, 'hide': hide}))}"
+def now() -> dict[str, Any]:
+    """What is set now, as far as it is for others too."""
+    return {one.name: state.get(one.name) for one in state.SETTINGS if one.name not in OWN}
+
+
+def link(address: str, page: str, values: Mapping[str, Any]) -> str:
+    """The address of a page (empty: the lobby) with these settings."""
+    return f"{address}{page}?{urlencode(state.to_link(values))}"
 
 
 def root(url: str | None) -> str:
