@@ -104,9 +104,8 @@ class Found(NamedTuple):
 
 
 def compare(moe: Sequence[float], dense: Sequence[float], low_is_better: bool = True, digits: int = SHOWN) -> Found:
-    """Two measurements over the seeds. What is the same in the digits that are shown lies apart for nobody who reads
-    it."""
-    lies = apart(*([round(one, digits) for one in values] for values in (moe, dense)))
+    """Two measurements over the seeds, in the digits that are shown."""
+    lies = apart(moe, dense, digits)
     low, high = ("moe", "dense") if low_is_better else ("dense", "moe")
     better: Side = {1: high, -1: low}.get(lies, "neither")  # type: ignore[assignment]
     return Found(spread(moe), spread(dense), better, len(moe))

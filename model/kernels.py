@@ -6,11 +6,21 @@ what training costs, so each piece here works on slices that fit a core's cache.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+SLICE = 2**19  # numbers of a slice of attention's scores: 2 MB stay near a core, a whole batch would not
+
+
+def _slices(weights: Tensor) -> Iterator[slice]:
+    """Sequences of weights (B, ...) that are worked on at once."""
+    several = max(1, SLICE // weights[0].numel())
+    return (slice(i, i + several) for i in range(0, len(weights), several))
 
 
 class _Attend(torch.autograd.Function):
@@ -22,10 +32,10 @@ class _Attend(torch.autograd.Function):
         rows = q.reshape(batch, length * heads, width)
         weights = torch.empty(batch, length * heads, length, dtype=q.dtype, device=q.device)
         out = torch.empty(batch, length * heads, rank, dtype=q.dtype, device=q.device)
-        for i in range(batch):  # one sequence's scores stay in the cache; a whole batch's would not
-            scores = torch.addmm(future, rows[i], memory[i].t(), alpha=scale)
+        for i in _slices(weights):
+            scores = torch.baddbmm(future, rows[i], memory[i].transpose(1, 2), alpha=scale)
             torch.softmax(scores, -1, out=weights[i])
-            torch.mm(weights[i], memory[i, :, :rank], out=out[i])
+            torch.bmm(weights[i], memory[i, :, :rank], out=out[i])
         ctx.save_for_backward(rows, memory, weights)
         ctx.rank, ctx.scale = rank, scale
         return out.view(batch, length, heads, rank)
@@ -36,13 +46,13 @@ class _Attend(torch.autograd.Function):
         rank, scale = ctx.rank, ctx.scale
         grad = grads[0].reshape(*rows.shape[:2], rank)
         d_rows, d_memory = torch.empty_like(rows), torch.empty_like(memory)
-        for i in range(rows.shape[0]):
-            w = weights[i]
-            d_w = grad[i] @ memory[i, :, :rank].t()
+        for i in _slices(weights):
+            w, opened = weights[i], memory[i, :, :rank]
+            d_w = torch.bmm(grad[i], opened.transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_w, w, -1, w.dtype).mul_(scale)
-            torch.mm(d_scores, memory[i], out=d_rows[i])
-            torch.mm(d_scores.t(), rows[i], out=d_memory[i])
-            d_memory[i, :, :rank] += w.t() @ grad[i]
+            torch.bmm(d_scores, memory[i], out=d_rows[i])
+            torch.bmm(d_scores.transpose(1, 2), rows[i], out=d_memory[i])
+            d_memory[i, :, :rank].baddbmm_(w.transpose(1, 2), grad[i])
         length = memory.shape[1]
         return d_rows.view(rows.shape[0], length, -1, rows.shape[2]), d_memory, None, None
 
@@ -116,19 +126,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, head: Tensor, targets: Tensor, rows: int) -> Tensor:
         d_states, d_head = torch.empty_like(states), torch.zeros_like(head)
+        used = (targets >= 0).to(states.dtype)
+        used /= used.sum().clamp(min=1)
         loss = states.new_zeros(())
-        scale = 1.0 / max(int((targets >= 0).sum()), 1)
-        for i in range(0, states.shape[0], rows):
-            h, t = states[i : i + rows], targets[i : i + rows]
-            log_p = F.log_softmax(h @ head.t(), -1)
-            here = torch.arange(h.shape[0], device=h.device)
-            used = (t >= 0).to(h.dtype) * scale
-            loss -= (log_p[here, t.clamp(min=0)] * used).sum()
-            d_logits = log_p.exp_()
-            d_logits[here, t.clamp(min=0)] -= 1.0
-            d_logits.mul_(used[:, None])
-            torch.mm(d_logits, head, out=d_states[i : i + rows])
-            d_head.addmm_(d_logits.t(), h)
+        logits = states.new_empty(min(rows, len(states)), len(head))
+        for i in range(0, len(states), rows):
+            h, u, t = states[i : i + rows], used[i : i + rows, None], targets[i : i + rows, None].clamp(min=0)
+            p = torch.mm(h, head.t(), out=logits[: len(h)])
+            own, (most, at) = p.gather(1, t), p.max(1, keepdim=True)
+            torch.softmax(p, -1, out=p)
+            loss += ((most - p.gather(1, at).log() - own) * u).sum()  # log of the sum of exps, less the own logit
+            p.scatter_add_(1, t, torch.full_like(own, -1.0))
+            torch.mm(p, head, out=d_states[i : i + rows]).mul_(u)
+            d_head.addmm_(p.t(), h * u)
         ctx.save_for_backward(d_states, d_head)
         return loss
 
@@ -138,7 +148,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return d_states * grads[0], d_head * grads[0], None, None
 
 
-def linear_cross_entropy(states: Tensor, head: Tensor, targets: Tensor, rows: int = 512) -> Tensor:
+def linear_cross_entropy(states: Tensor, head: Tensor, targets: Tensor, rows: int = 128) -> Tensor:
     """Mean cross-entropy of softmax(states @ head.T), without ever holding (N, vocab) logits.
 
     states (N, d), head (vocab, d), targets (N,) with -1 = not counted. The gradient is computed on the way.

@@ -128,6 +128,19 @@ THREADS: ContextVar[int | None] = ContextVar("threads", default=None)
 """Threads that a step may use, where that is not what torch was told (a run beside others in one process)."""
 
 
+_POOLS = threading.local()
+
+
+def _pool(parts: int, threads: int) -> ThreadPoolExecutor:
+    """`parts` workers with `threads` each, kept for the next step of the thread that asks: a new worker would begin
+    with no memory of its own, and a step of the clinic take half as long again."""
+    kept, pool = getattr(_POOLS, "now", (None, None))
+    if pool is None or kept != (parts, threads):
+        pool = ThreadPoolExecutor(parts, "step", initializer=torch.set_num_threads, initargs=(threads,))
+        _POOLS.now = (parts, threads), pool
+    return pool
+
+
 def backward(model: DeepseekV3, ids: Tensor, settings: TrainSettings) -> Losses:
     """Every loss on ids (B, T), and its gradient in every parameter's `.grad`.
 
@@ -147,8 +160,7 @@ def backward(model: DeepseekV3, ids: Tensor, settings: TrainSettings) -> Losses:
         part = losses(model, rows, settings)
         return part, torch.autograd.grad(part.total * (len(rows) / len(ids)), parameters, allow_unused=True)
 
-    with ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(threads // parts,)) as pool:
-        done = list(pool.map(one, ids.tensor_split(parts)))
+    done = list(_pool(parts, threads // parts).map(one, ids.tensor_split(parts)))
     for parameter, *gradients in zip(parameters, *(gradients for _, gradients in done), strict=True):
         for gradient in (g for g in gradients if g is not None):
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

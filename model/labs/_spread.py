@@ -22,12 +22,15 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(min(values), sum(values) / len(values), max(values))
 
 
-def apart(first: Sequence[float], second: Sequence[float]) -> int:
+def apart(first: Sequence[float], second: Sequence[float], digits: int | None = None) -> int:
     """1 where every value of `first` lies above every one of `second`, -1 where below, 0 where they overlap.
 
+    With `digits`, the ones that are shown: what is the same there lies apart for nobody who reads it.
     Chance alone sets two equal things apart now and then (`by_chance`), so this is the least that a winner must show,
     and no proof.
     """
+    if digits is not None:
+        first, second = ([round(one, digits) for one in values] for values in (first, second))
     if min(first) > max(second):
         return 1
     return -1 if max(first) < min(second) else 0

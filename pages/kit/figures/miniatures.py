@@ -340,26 +340,24 @@ def ranged(one: Spread, digits: int = LOSS_DIGITS) -> str:
 
 def reached(found: Recorded, arms: Sequence[str]) -> plates.Plate:
     """What each cost and where it came."""
-    rows = []
+    tokens, rows = found.tokens[-1], []
+    speed = {arm: tokens / found.spread(arm, "cpu_seconds").middle for arm in arms}
     for arm in arms:
-        tokens = found.tokens[-1]
         rows.append([
             tokens * flops(arm, found.length) / TERA,
-            tokens / found.spread(arm, "cpu_seconds").middle,
+            speed[arm],
             found.spread(arm, "cache_bytes").middle,
             found.spread(arm, "max_vio").middle,
             found.spread(arm, "dead").middle,
             ranged(found.spread(arm)),
         ])  # fmt: skip
     kinds = (("spent", 2), ("speed", 0), ("cache", 0), ("max_vio", 2), ("dead", 1), ("heldout", 0))
-    fast = max(arms, key=lambda arm: tokens / found.spread(arm, "cpu_seconds").middle)
-    slow = min(arms, key=lambda arm: tokens / found.spread(arm, "cpu_seconds").middle)
-    times = found.spread(slow, "cpu_seconds").middle / found.spread(fast, "cpu_seconds").middle
+    fast, slow = max(arms, key=speed.__getitem__), min(arms, key=speed.__getitem__)
     return plates.table(
         "reached", [name(arm) for arm in arms],
         [{"label": t(f"miniatures.column.{kind}"), "digits": digits} for kind, digits in kinds], rows,
         title=t("miniatures.reached.title"),
-        note=t("miniatures.reached.note", fast=name(fast), slow=name(slow), times=number(times, 1)),
+        note=t("miniatures.reached.note", fast=name(fast), slow=name(slow), times=number(speed[fast] / speed[slow], 1)),
     )  # fmt: skip
 
 
@@ -409,7 +407,7 @@ def uneven(found: Recorded, arms: Sequence[str]) -> plates.Plate:
 def pair(found: Recorded, with_it: str, without: str) -> tuple[str, dict[str, str]]:
     """(below, above or inside: whether the loss with something lies apart from that without it; values for words)."""
     first, second = found.last(with_it), found.last(without)
-    kind = {1: "above", -1: "below"}.get(apart(first, second), "inside")
+    kind = {1: "above", -1: "below"}.get(apart(first, second, LOSS_DIGITS), "inside")
     gap = abs(spread(first).middle - spread(second).middle)
     return kind, {"first": number(spread(first).middle), "second": number(spread(second).middle), "gap": number(gap)}
 

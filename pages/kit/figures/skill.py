@@ -88,14 +88,9 @@ def ends(runs: Runs, arm: str, what: str) -> list[float]:
     return [getattr(lab.lessons(run["points"], arm)[-1], what) for run in runs]
 
 
-def shown_apart(first: Sequence[float], second: Sequence[float]) -> int:
-    """`apart`, in the digits that are shown: what is the same there lies apart for nobody who reads it."""
-    return apart(*([round(one, DIGITS) for one in values] for values in (first, second)))
-
-
 def verdict(runs: Runs, first: str, second: str, what: str) -> str:
     """Which of two arms has more of `what` in every run: its name, or "none" where they overlap."""
-    return {1: first, -1: second, 0: "none"}[shown_apart(ends(runs, first, what), ends(runs, second, what))]
+    return {1: first, -1: second, 0: "none"}[apart(ends(runs, first, what), ends(runs, second, what), DIGITS)]
 
 
 def curves(runs: Sequence[Points], arms: Sequence[str], what: str) -> plates.Plate:
@@ -168,7 +163,7 @@ def _priced(runs: Runs, arm: str, gain: float) -> list[float]:
 def cheaper(runs: Runs, first: str, second: str) -> str:
     """Which of two arms loses less for that equal gain in every run: its name, or "none"."""
     gain = lab.common_gain(runs)
-    return {-1: first, 1: second, 0: "none"}[shown_apart(_priced(runs, first, gain), _priced(runs, second, gain))]
+    return {-1: first, 1: second, 0: "none"}[apart(_priced(runs, first, gain), _priced(runs, second, gain), DIGITS)]
 
 
 def ranged(found: Spread) -> str:
