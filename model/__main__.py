@@ -253,9 +253,10 @@ def _export(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def _verify(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from model import load
+    from model.live import SHIPPED
     from model.verify import verify
 
-    checks = verify(load(args.checkpoint))
+    checks = verify(load(args.checkpoint), args.checkpoint or SHIPPED)
     result = {"passed": all(check.passed for check in checks), "checks": [check._asdict() for check in checks]}
     lines = [f"{'ok  ' if x.passed else 'FAIL'}  {x.name}: {x.measured} (expected {x.expected})" for x in checks]
     return result, "\n".join(lines)

@@ -24,9 +24,8 @@ from model.deepseek_v3 import DeepseekV3
 from model.engine import Engine
 from model.live import SHIPPED
 from model.train import TrainSettings, backward, keep_memory
-from model.verify import need_transformers, transformers_twin
+from model.verify import KERNELS, need_transformers, transformers_twin
 
-KERNELS = ("eager", "batched_mm", "grouped_mm")  # what set_experts_implementation offers
 TOKENS = 32  # of a traced text, and in the cache before a decode step
 # `batched_mm` copies the weights of every assignment: a training step of 2,048 tokens takes more than 20 GB, and three
 # times as long as with `grouped_mm`. It is not run, so that the bench cannot take a machine down.

@@ -297,6 +297,18 @@ def _part(file: Any, name: str, rows: slice | None) -> Tensor:
     return file.get_tensor(name) if rows is None else file.get_slice(name)[rows]
 
 
+def digest(folder: str | Path) -> str:
+    """SHA-256 of a checkpoint's weights, in hex: of the one file that holds them, as `sha256sum` prints it; of several,
+    of the lines that it prints for them in the order of their names. CheckpointError where there are none."""
+    sums = []
+    for path in _weight_files(Path(folder)):
+        with open(path, "rb") as file:
+            sums.append((hashlib.file_digest(file, "sha256").hexdigest(), path.name))
+    if len(sums) == 1:
+        return sums[0][0]
+    return hashlib.sha256("".join(f"{found}  {name}\n" for found, name in sums).encode()).hexdigest()
+
+
 def _check_sum(folder: Path) -> None:
     """`save` notes the hash of what it wrote: a flipped bit of a weight is a weight too, and nothing else tells."""
     note = folder / SUM

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
 SLICE = 2**19  # numbers of a slice of attention's scores: 2 MB stay near a core, a whole batch would not
 
 
