@@ -1,0 +1,471 @@
+"""A class together, as one visitor's screen sees it: the bar on every page, following, predictions, questions.
+
+A screen asks every other second for the class's version and takes over what has changed; nobody is called. What a
+visitor is in a class is a `Seat` in the session: nothing of it stands in a link.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import ceil
+from os import environ
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from pages.kit import ask, classes, plates, shell, state, words
+from pages.kit.classes import Board, Classes, View
+from pages.kit.figures import together as figures
+from pages.kit.stores import ClassError, Memory, Redis
+from pages.kit.words import t
+
+POLL = 1.5
+"""Seconds between two looks at the class."""
+RESULTS = 2.0
+"""Seconds between two looks at a tally or at the questions."""
+MOST_WRONG = 10
+PAUSE = 60.0
+"""Seconds for which a visitor waits who has typed MOST_WRONG codes of no class."""
+SEAT, OVER, KEPT = "class", "class.over", "class.kept"
+OWN = ("lang", "depth", "projector", "lesson", "stop")
+"""Settings of everybody's own screen, which are not followed."""
+APART = ("together", "lesson", "guide", "record", "check")
+"""Pages that everybody opens alone: what is done there is not shown to a class."""
+FOLLOWED = {Path(path).stem: path for path, _, _ in shell.PAGES if Path(path).stem not in APART}
+ENDS = ("class_gone", "class_secret")
+
+Shown = tuple[str, dict[str, str]]  # a page and its link
+
+
+@dataclass
+class Seat:
+    """A visitor in a class. A student has an id, a teacher the secret."""
+
+    code: str
+    who: str | None = None
+    secret: str | None = None
+    following: bool = True
+    turn: int = 0  # of the board, as far as this screen has taken it over
+    agreed: Shown | None = None  # what this screen showed when it was last taken over, shown or drawn
+    page: str = ""
+    asking: bool = True  # as drawn
+    guesses: dict[str, int] = field(default_factory=dict)  # by the question's key
+    counted: set[str] = field(default_factory=set)  # keys of those that were handed in
+    drawn: dict[str, bool] = field(default_factory=dict)  # questions of this page: whether their tally is drawn
+
+    @property
+    def teaches(self) -> bool:
+        """Whether this screen steers."""
+        return self.secret is not None
+
+
+@st.cache_resource(show_spinner=False)
+def rooms() -> Classes:
+    """All classes of this hospital."""
+    url = environ.get("REDIS_URL")
+    return Classes(Redis(url) if url else Memory())
+
+
+def seat() -> Seat | None:
+    """Where this visitor sits."""
+    return st.session_state.get(SEAT)
+
+
+# -- in and out --------------------------------------------------------------------------------------------------------
+
+
+def open_class() -> None:
+    """A new class, taught from this screen. ClassError where there is no room."""
+    code, secret = rooms().open()
+    _sit(Seat(code, secret=secret))
+
+
+def join(typed: str) -> None:
+    """Into a class by its code. ClassError where there is none, and for a while after many wrong ones."""
+    now, wrong = time.monotonic(), st.session_state.setdefault("class.wrong", [])
+    wrong[:] = [at for at in wrong if at > now - PAUSE]
+    if len(wrong) >= MOST_WRONG:
+        raise ClassError("class_tries", seconds=ceil(wrong[0] + PAUSE - now))
+    code, who = classes.code_of(typed), classes.new_id()
+    try:
+        rooms().look(code, who)
+    except ClassError as error:
+        if error.key == "class_gone":
+            wrong.append(now)
+        raise
+    _sit(Seat(code, who=who))
+
+
+def teach(typed: str, secret: str) -> None:
+    """Become the teacher of a class by its secret. ClassError for a wrong one."""
+    code = classes.code_of(typed)
+    rooms().look(code, secret=secret)
+    _sit(Seat(code, secret=secret))
+
+
+def come_back(kept: Any) -> None:
+    """After a reload: what this tab remembers. Anything else than a seat in a class that goes on is forgotten."""
+    if seat() or not isinstance(kept, Mapping):
+        return
+    code, who, secret = (str(kept.get(name) or "")[:99] for name in ("code", "who", "secret"))
+    try:
+        code = classes.code_of(code)
+        if secret:
+            rooms().look(code, secret=secret)
+            _sit(Seat(code, secret=secret))
+        elif rooms().knows(code, who):
+            rooms().look(code, who)
+            _sit(Seat(code, who=who))
+        else:  # an id that this class gave to nobody
+            join(code)
+    except ClassError as error:
+        if error.key == "class_unreachable":  # it is asked again after the next reload
+            st.session_state[OVER] = error
+        else:
+            _stand_up(ClassError("class_over") if error.key in ENDS else None)
+
+
+def leave() -> None:
+    """Out of the class, which goes on."""
+    if here := seat():
+        if here.who:
+            with suppress(ClassError):  # it is forgotten by itself
+                rooms().leave(here.code, here.who)
+        _stand_up()
+
+
+def close() -> None:
+    """The class is over for everybody. Of its teacher only."""
+    if (here := seat()) and here.secret:
+        try:
+            rooms().close(here.code, here.secret)
+        except ClassError as error:
+            if error.key not in ENDS:
+                st.session_state[OVER] = error
+                return
+        _stand_up(ClassError("class_closed"))
+
+
+def _sit(place: Seat) -> None:
+    st.session_state[SEAT] = place
+    st.session_state[KEPT] = {"code": place.code, "who": place.who, "secret": place.secret}
+    st.session_state.pop(OVER, None)
+
+
+def _stand_up(why: ClassError | None = None) -> None:
+    st.session_state.pop(SEAT, None)
+    st.session_state[KEPT] = ""
+    if why:
+        st.session_state[OVER] = why
+
+
+# -- following ---------------------------------------------------------------------------------------------------------
+
+
+def _mine(place: Seat) -> Shown:
+    """What this screen shows, as far as it is followed. A teacher's sentence is named even where none was typed: the
+    one that stands there before is another in every language."""
+    values = {one: state.get(one) for one in state.TABLE if one not in OWN}
+    if place.teaches:
+        values["sentence"] = ask.current()
+    return place.page, state.to_link(values)
+
+
+def _lead(place: Seat, board: Board, alone: bool) -> None:
+    """Show the class what this screen shows; where another screen of the teacher's has shown something, that."""
+    if place.page not in FOLLOWED or place.secret is None:
+        return
+    mine = _mine(place)
+    if mine != place.agreed:
+        place.agreed = mine
+        place.turn = rooms().show(place.code, place.secret, *mine)
+    elif board.turn > place.turn:
+        _take(place, board, alone)
+
+
+def _follow(place: Seat, board: Board, alone: bool) -> None:
+    """Take over what the teacher shows, unless this visitor has touched something."""
+    place.agreed = place.agreed or _mine(place)
+    place.following = place.following and _mine(place) == place.agreed
+    if place.following and board.turn != place.turn:
+        _take(place, board, alone)
+
+
+def _take(place: Seat, board: Board, alone: bool) -> None:
+    """What the board shows, on this screen."""
+    place.turn = board.turn
+    if board.page not in FOLLOWED:
+        return
+    before, arrived = _mine(place), state.from_link(board.link)
+    for one in state.SETTINGS:
+        if one.link and one.name not in OWN:
+            state.place(one.name, arrived.get(one.name))
+    place.agreed = (board.page, _mine(place)[1])
+    if board.page != place.page:
+        st.switch_page(FOLLOWED[board.page])
+    elif alone and place.agreed != before:
+        st.rerun()
+
+
+def settled() -> None:
+    """A page has been drawn to its end: what it made of its settings by itself was not touched by anybody."""
+    place = seat()
+    if place and not place.teaches and place.following:
+        place.agreed = _mine(place)
+
+
+def _wander() -> None:
+    if place := seat():
+        place.following = False
+
+
+def catch_up() -> None:
+    """Follow again, from where the class is now."""
+    if place := seat():
+        place.following, place.turn = True, -1
+        place.agreed = _mine(place)
+
+
+def go() -> None:
+    """To where the class is, with all that it looks at. For another screen of the teacher's."""
+    if (place := seat()) and (view := look()):
+        _take(place, view.board, True)
+
+
+# -- the bar -----------------------------------------------------------------------------------------------------------
+
+
+def bar(page: str) -> None:
+    """On every page while in a class: code, how many are here, whether one follows; and the question that is lit up.
+    `page`: the address of the page, empty for the lobby."""
+    if why := st.session_state.get(OVER):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="class_over"):
+            st.info(shell.plain(words.error_sentence(why)), icon=":material/groups:")
+            st.button(
+                t("together.understood"), on_click=st.session_state.pop, args=(OVER, None), key="class_understood"
+            )
+    place = seat()
+    if place is None:
+        return
+    place.page, place.drawn = page or Path(shell.PAGES[0][0]).stem, {}
+    st.html(shell.ROOT / "assets" / "kit" / "classroom.css")
+    inline = True
+
+    @st.fragment(run_every=POLL)
+    @shell.guarded
+    def body() -> None:
+        nonlocal inline
+        alone, inline = not inline, False
+        _tick(place, alone)
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="class_bar"):
+        body()
+        if place.teaches:
+            with st.popover(t("together.questions.open"), icon=":material/contact_support:"):
+                questions("bar")
+            with st.popover(t("together.close.open"), icon=":material/logout:"):
+                st.markdown(t("together.close.what"))
+                st.button(t("together.close.sure"), type="primary", key="class_close", on_click=close)
+        else:
+            _ask(place)
+            st.button(t("together.leave"), icon=":material/logout:", type="tertiary", key="class_leave", on_click=leave)
+
+
+def _tick(place: Seat, alone: bool) -> None:
+    """One look at the class. `alone`: nothing else of the page is drawn in this run."""
+    try:
+        view = rooms().look(place.code, place.who, place.secret)
+        _lead(place, view.board, alone) if place.teaches else _follow(place, view.board, alone)
+        _count(place, view.board)
+    except ClassError as error:
+        if error.key in ENDS:
+            _stand_up(ClassError("class_over") if error.key == "class_gone" else error)
+            st.rerun()
+        return shell.complain(error)
+    shown = {key for key, poll in view.board.polls.items() if poll.shown}
+    late = any(key in shown and not drawn for key, drawn in place.drawn.items())
+    if alone and (late or view.board.asking != place.asking) and not place.teaches:
+        place.asking = view.board.asking
+        st.rerun()
+    place.asking = view.board.asking
+    _say(place, view)
+
+
+def _say(place: Seat, view: View) -> None:
+    """Code, how many are here, what this screen does; and the question that is lit up."""
+    board, count = view.board, len(view.board.questions)
+    if place.teaches:
+        how = "leads" if place.page in FOLLOWED else "apart" if board.page else "before"
+    else:
+        how = "wanders" if not place.following else "follows" if board.page else "waits"
+    parts = [t("together.bar.code", code=place.code), t("together.bar.here", count=view.here)]
+    if place.teaches and count:
+        parts.append(t("together.bar.asked", count=count))
+    said = t(f"together.bar.{how}", page=page_name(board.page))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(
+            f'<p class="class-line">{"".join(f"<span>{html.escape(part)}</span>" for part in parts)}</p>'
+            f'<p class="class-how {how}" role="status">{html.escape(said)}</p>'
+        )
+        if how == "follows":
+            st.button(t("together.wander"), icon=":material/explore:", key="class_wander", on_click=_wander)
+        elif how == "wanders":
+            st.button(
+                t("together.rejoin"), icon=":material/sync:", type="primary", key="class_rejoin", on_click=catch_up
+            )
+    if board.question and (place.teaches or place.following):
+        st.html(
+            f'<figure class="class-lit"><figcaption>{html.escape(t("together.lit"))}</figcaption>'
+            f'<blockquote dir="auto">{html.escape(board.question)}</blockquote></figure>'
+        )
+
+
+def page_name(page: str | None) -> str:
+    """What a page is called on screen."""
+    return next((t(key) for path, key, _ in shell.PAGES if Path(path).stem == page), "")
+
+
+# -- questions ---------------------------------------------------------------------------------------------------------
+
+
+def _ask(place: Seat) -> None:
+    """A student's question to the teacher."""
+    with st.popover(t("together.ask.open"), icon=":material/contact_support:"):
+        if not place.asking:
+            st.caption(t("error.class_ask_stopped"))
+            return
+
+        def send() -> None:
+            try:
+                rooms().ask(place.code, place.who or "", st.session_state.get("class_question", ""))
+                st.session_state["class.asked"] = None
+            except ClassError as error:
+                st.session_state["class.asked"] = error
+
+        with st.form("class_ask", clear_on_submit=True, border=False):
+            st.text_area(t("together.ask.label"), key="class_question", max_chars=classes.MOST_CHARS, height=96)
+            st.form_submit_button(t("together.ask.send"), on_click=send, type="primary")
+        st.caption(t("together.ask.what", most=classes.MOST_EACH))
+        if "class.asked" in st.session_state:
+            error = st.session_state.pop("class.asked")
+            shell.complain(error) if error else st.success(t("together.ask.sent"), icon=":material/check:")
+
+
+def questions(where: str) -> None:
+    """What students asked, for the teacher. `where` tells two lists on one page apart."""
+
+    @st.fragment(run_every=RESULTS)
+    @shell.guarded
+    def body() -> None:
+        place = seat()
+        if place is None or place.secret is None:
+            return
+        board = rooms().look(place.code).board
+        _list(place, board, where)
+
+    body()
+
+
+def _do(what: str, *args: object) -> None:
+    """Something that only the teacher may do."""
+    if (place := seat()) and place.secret:
+        try:
+            getattr(rooms(), what)(place.code, place.secret, *args)
+        except ClassError as error:
+            st.session_state[OVER] = error
+
+
+def _list(place: Seat, board: Board, where: str) -> None:
+    key = f"class_asking_{where}"
+    state.show(key, board.asking)
+    st.toggle(t("together.questions.allow"), key=key, on_change=lambda: _do("allow", st.session_state[key]))
+    if not board.questions:
+        st.caption(t("together.questions.none"))
+    for one in board.questions:
+        lit, here = one.id == board.lit, f"{where}_{one.id}"
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"class_q_{here}"):
+            st.html(f'<p class="class-asked{" lit" if lit else ""}" dir="auto">{html.escape(one.text)}</p>')
+            st.button(
+                t("together.questions.away" if lit else "together.questions.light"),
+                icon=":material/lightbulb:", type="primary" if lit else "secondary", key=f"class_light_{here}",
+                on_click=_do, args=("light", None if lit else one.id),
+            )  # fmt: skip
+            st.button(
+                t("together.questions.delete"), icon=":material/delete:", key=f"class_delete_{here}",
+                type="tertiary", on_click=_do, args=("remove", one.id),
+            )  # fmt: skip
+
+
+# -- predictions -------------------------------------------------------------------------------------------------------
+
+
+def _count(place: Seat, board: Board) -> bool:
+    """Hand in what this student guessed, once the class is asked it; whether something was."""
+    due = [key for key in place.guesses if key in board.polls and key not in place.counted]
+    for key in due:
+        if place.who and not board.polls[key].shown:
+            rooms().answer(place.code, place.who, key, place.guesses[key])
+        place.counted.add(key)
+    return bool(due)
+
+
+def tally(key: str, options: Sequence[str], said: int | None) -> None:
+    """Under a question of `chapter.predict`: what the class guesses. For the teacher as it comes in, for a student who
+    has answered, and for everybody once it is shown. `key`: the question; `said`: this visitor's guess, below 0 for
+    none."""
+    place, view = seat(), look()
+    if place is None or view is None:
+        return
+    try:
+        if place.secret is None:
+            if said is not None and said >= 0:
+                place.guesses[key] = said
+            _count(place, view.board)
+        elif key not in view.board.polls and place.page in FOLLOWED:
+            rooms().poll(place.code, place.secret, key, len(options))
+            view = rooms().look(place.code)
+    except ClassError:
+        return  # the bar says it
+    poll = view.board.polls.get(key)
+    place.drawn[key] = poll is not None and (place.teaches or said is not None or poll.shown)
+    if poll is None:
+        return
+    if not place.drawn[key]:
+        st.caption(t("together.tally.waits"))
+        return
+
+    @st.fragment(run_every=None if poll.shown else RESULTS)
+    @shell.guarded
+    def body() -> None:
+        if view := look():
+            _bars(key, options, view)
+
+    body()
+
+
+def _bars(key: str, options: Sequence[str], view: View) -> None:
+    poll, place = view.board.polls.get(key), seat()
+    if poll is None or place is None:
+        return
+    plates.mount(key, [figures.tally(options, poll.counts, view.here)], {})
+    if poll.shown:
+        st.caption(t("together.tally.shown"))
+    elif place.teaches:
+        st.button(
+            t("together.tally.show"), icon=":material/visibility:", key=f"{key}.show", on_click=_do,
+            args=("reveal", key),
+        )  # fmt: skip
+
+
+def look() -> View | None:
+    """The class as it is now. None where this visitor is in none, or where it does not answer, which the bar says."""
+    place = seat()
+    try:
+        return rooms().look(place.code) if place else None
+    except ClassError:
+        return None

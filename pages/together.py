@@ -1,0 +1,109 @@
+"""A class together: a teacher opens it and shows its code, students come in without a name and follow."""
+
+from pages.kit.shell import require_shell
+
+require_shell()
+
+import streamlit as st  # noqa: E402
+
+from pages.kit import chapter, classes, classroom, qr, shell, stores, teacher  # noqa: E402
+from pages.kit.code import source  # noqa: E402
+from pages.kit.figures import together as figures  # noqa: E402
+from pages.kit.stores import ClassError  # noqa: E402
+from pages.kit.words import t  # noqa: E402
+
+FAILED = "together.failed"
+SECONDS = {"minute": 60, "hour": 3600}
+TYPED = 24  # a code, with all the blanks that somebody may put between its signs
+
+
+def tried(what, *args) -> None:
+    """Do it; what stands in the way is said on the page."""
+    st.session_state.pop(FAILED, None)
+    try:
+        what(*args)
+    except ClassError as error:
+        st.session_state[FAILED] = error
+
+
+def outside() -> None:
+    """The two doors: open a class, or come into one."""
+    start, come = st.columns(2, gap="large")
+    with start:
+        st.subheader(t("together.open.title"), anchor=False)
+        st.markdown(t("together.open.what"))
+        st.button(
+            t("together.open.button"), icon=":material/co_present:", type="primary", key="class_open", on_click=tried,
+            args=(classroom.open_class,),
+        )  # fmt: skip
+    with come:
+        st.subheader(t("together.join.title"), anchor=False)
+        st.markdown(t("together.join.what"))
+        with st.form("class_join", border=False):
+            st.text_input(t("together.join.code"), key="class_typed", max_chars=TYPED)
+            st.form_submit_button(
+                t("together.join.button"), icon=":material/login:",
+                on_click=lambda: tried(classroom.join, st.session_state["class_typed"]),
+            )  # fmt: skip
+
+
+def teaching(seat: classroom.Seat) -> None:
+    """What is projected while the class comes in, and the teacher's own link, folded away."""
+    address = teacher.class_address()
+    link = f"{address}together?class={seat.code}"
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader(t("together.code.title"), anchor=False)
+        st.html(f'<p class="class-code">{seat.code}</p>')
+        st.markdown(t("together.code.what"))
+        st.code(link, language=None, wrap_lines=True)
+        view = classroom.look()
+        if view and view.board.page:
+            to = t("together.go", page=classroom.page_name(view.board.page))
+            if st.button(to, icon=":material/arrow_forward:", type="primary"):
+                classroom.go()
+        else:
+            st.page_link(
+                shell.PAGES[0][0], label=t("together.begin", page=t(shell.PAGES[0][1])), icon=":material/arrow_forward:"
+            )
+        with st.popover(t("together.own.open"), icon=":material/key:"):
+            st.markdown(t("together.own.what"))
+            st.code(f"{link}&teach={seat.secret}", language=None, wrap_lines=True)
+    with right:
+        if drawn := qr.code(link):
+            qr.mount(drawn, link, t("together.code.qr"), key="class_qr")
+    st.subheader(t("together.questions.title"), anchor=False)
+    classroom.questions("page")
+
+
+visit = chapter.enter("together")
+if arrived := st.session_state.pop("arrived", None):
+    code, secret = arrived
+    tried(*((classroom.teach, code, secret) if secret else (classroom.join, code)))
+    if FAILED not in st.session_state:
+        st.rerun()  # with the bar, which takes a student to where the class is
+if error := st.session_state.pop(FAILED, None):
+    shell.complain(error)
+seat = classroom.seat()
+if seat is None:
+    outside()
+elif seat.teaches:
+    teaching(seat)
+else:
+    st.subheader(t("together.in.title", code=seat.code), anchor=False)
+    st.markdown(t("together.in.what"))
+
+chapter.explain(
+    "together.how",
+    code=[source("pages/kit/classes.py", "Board"), source("pages/kit/stores.py", "Store.swap")],
+    tex=figures.equations(),
+    classes=stores.MOST_CLASSES,
+    students=stores.MOST_STUDENTS,
+    bits=classes.SECRET_BITS,
+    idle=round(stores.IDLE / SECONDS["minute"]),
+    longest=round(stores.LONGEST / SECONDS["hour"]),
+    chars=classes.MOST_CHARS,
+    each=classes.MOST_EACH,
+    questions=classes.MOST_QUESTIONS,
+)
+chapter.end(visit, "discuss", "same")
