@@ -154,6 +154,15 @@ chapter.explain(
     room=desk.room,
     **here,
 )
+
+
+def choose() -> None:
+    """What is changed. Who is called in is somebody who was not called already."""
+    state.put("change", st.session_state["change_switch"])
+    if state.get("change") == "force" and desk.room in desk.called:
+        state.put("room", department.runner_up(desk))
+
+
 change = state.get("change") if state.get("change") in department.OFFERED else None
 state.show("change_switch", change)
 if not state.hidden("change"):
@@ -163,7 +172,7 @@ if not state.hidden("change"):
         format_func=lambda one: t(f"department.change.{one}"),
         key="change_switch",
         disabled=state.locked("change"),
-        on_change=lambda: state.put("change", st.session_state["change_switch"]),
+        on_change=choose,
     )
 k = state.get("k") or c.num_experts_per_tok
 knobs = []

@@ -234,6 +234,18 @@ def test_dismissed_and_forced(look):
     assert came[1].room not in d.called, "drawn from those who were not called either"
 
 
+def test_who_is_called_in_was_not_there_already(house, look, app, request):
+    visit = look(6, 1)
+    d = department.desk(visit)
+    best = department.runner_up(d)
+    assert best not in d.called
+    assert float(d.choice[best]) == max(float(d.choice[r]) for r in range(len(d.scores)) if r not in d.called)
+    at = app(checkpoint=request.getfixturevalue(f"{request.node.callspec.params['house']}_folder"), token="6", floor=str(visit.floor))
+    for change in ("force", "dismiss"):  # whom one has chosen stays
+        at.pills(key="change_switch").set_value(change).run()
+        assert fine(at) and at.query_params["room"] in (str(best), [str(best)])
+
+
 def test_the_lot(look):
     """The same for the same question, somebody else, in the same position, and not always the same."""
     drawn = set()

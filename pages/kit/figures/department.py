@@ -61,6 +61,13 @@ def desk(visit: Visit, room: int | None = None, trace: Trace | None = None) -> D
     )
 
 
+def runner_up(desk: Desk) -> int:
+    """The best of those who were not called, whatever corridor the room lies in."""
+    choice = desk.choice.clone()
+    choice[desk.called] = -torch.inf
+    return int(choice.argmax())
+
+
 class Unboarded(NamedTuple):
     """The choice that the same scores would have made with every crowding board at 0."""
 
