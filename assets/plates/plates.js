@@ -117,6 +117,7 @@ class Plate {
   take(d) {
     this.d = d;
     this.node.className = `plate ${d.width ?? "full"}`;
+    this.node.dataset.plate = d.id;
     this.node.style.setProperty("--role", `var(--${d.role ?? "soft"})`);
     this.title.textContent = d.title ?? "";
     if (d.level) this.title.setAttribute("aria-level", d.level);

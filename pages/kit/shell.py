@@ -48,6 +48,9 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
         ("pages/glossary.py", "nav.glossary", ":material/dictionary:"),
         ("pages/history.py", "nav.history", ":material/history_edu:"),
     ),  # fmt: skip
+    "nav.class": (
+        ("pages/lesson.py", "nav.lesson", ":material/co_present:"),
+    ),  # fmt: skip
 }
 WALK = WINGS["nav.walk"]  # the pages on which one sentence's trace is watched
 PAGES = tuple(row for wing in WINGS.values() for row in wing)
@@ -123,6 +126,10 @@ def run() -> None:
                 "projector": bool(state.get("projector")),
             },
         )
+    if state.get("lesson"):
+        from pages.kit import lesson
+
+        lesson.bar(page)
     inside = _in_shell.set(True)
     try:
         guarded(page.run)()

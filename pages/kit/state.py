@@ -82,6 +82,7 @@ TASKS = ("mixed", "single")
 BITS = ("int8", "int4", "int3", "int2")
 COARSE = ("floor", "interns", "house")
 PLANS = ("prefill", "run", "decode")
+LESSONS = (5, 20, 45)  # minutes of the versions of the lesson
 
 # What a teacher's link can fix, and leave out: a name -> the settings that go with it, and axes of plates that stand
 # for one. The last two are no settings; they can only be left out, as there is nothing about them to fix.
@@ -206,6 +207,9 @@ SETTINGS: tuple[Setting, ...] = (
         Setting(f"own_{name}", name, valid=_is_count(0, 999_999), read=_whole)
         for name in ("experts", "size", "chosen", "nurses", "dense")
     ),
+    # The lesson that is being given, by its minutes, and at which of its stops it is (assets/lessons.toml).
+    Setting("lesson", "lesson", valid=lambda v: v in LESSONS, read=_whole),
+    Setting("stop", "stop", valid=_is_key),
     # A teacher's link: which GROUPS nobody may change, and which are not even drawn. And the projector's large type.
     Setting("lock", "lock", valid=_are_groups(ONLY_HIDDEN), read=_known_groups(ONLY_HIDDEN)),
     Setting("hide", "hide", valid=_are_groups(), read=_known_groups()),

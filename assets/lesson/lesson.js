@@ -1,0 +1,293 @@
+// The lesson's bar, the list of its stops, and the light on what a stop is about. Where a link leads was put together in
+// Python (pages/kit/lesson.py); here it is followed as the browser's Back is, so that no page is loaded anew and the
+// browser's history has one step for every stop.
+
+const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
+const { el } = base;
+
+const TICK = 250; // ms between two looks for what is to be lit
+const SETTLED = 6; // looks without anything moving, after which a stop has been arrived at
+const PATIENCE = 20_000; // ms after which nothing is scrolled any more, nor waited for
+const NARROW = 700; // px below which the words are folded away at first
+const WRITES = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable=true]";
+const OWN_KEYS = `${WRITES}, [role=application], [role=slider], [role=textbox], [role=combobox], [role=spinbutton]`;
+
+const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+// **strong** is the only mark-up that a sentence may have.
+const marked = (text) => (text ?? "").split("**").map((part, i) => (i % 2 ? el("strong", { text: part }) : part));
+
+const rem = () => parseFloat(getComputedStyle(document.documentElement).fontSize) || 16;
+
+// -- ways --------------------------------------------------------------------------------------------------------------
+
+function address({ page, set, drop }) {
+  const url = page === null ? new URL(location.href) : new URL(`./${page}`, document.baseURI);
+  const query = new URLSearchParams(location.search);
+  for (const name of drop) query.delete(name);
+  for (const [name, value] of Object.entries(set)) query.set(name, value);
+  url.search = query;
+  url.hash = "";
+  return url.href;
+}
+
+let going = 0; // until when a second press counts as the first
+
+function go(way) {
+  if (!way || performance.now() < going || address(way) === location.href) return false;
+  going = performance.now() + PATIENCE;
+  history.pushState({}, "", address(way));
+  dispatchEvent(new PopStateEvent("popstate", { state: {} }));
+  return true;
+}
+
+// A link that leads there: a click goes on within the page, everything else is the browser's.
+class Way {
+  constructor(before = () => {}, look = "push") {
+    this.node = el("a", { class: look, onclick: (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || !this.way) return;
+      event.preventDefault();
+      if (go(this.way)) before();
+    } });
+    this.node.onpointerenter = this.node.onfocus = () => this.where();
+  }
+
+  to(way, text, name) {
+    this.way = way;
+    this.node.textContent = text;
+    if (name) this.node.setAttribute("aria-label", name);
+    this.where();
+    return this.node;
+  }
+
+  where() { // the address may have gone on since
+    if (this.way) this.node.href = address(this.way);
+    else this.node.removeAttribute("href");
+  }
+}
+
+// -- the light ---------------------------------------------------------------------------------------------------------
+
+class Light {
+  aim(wanted, arriving) {
+    this.wanted = wanted;
+    if (arriving) {
+      this.until = performance.now() + PATIENCE;
+      this.still = 0;
+      this.far = arriving === "page";
+    }
+    if (!this.timer) this.timer = setInterval(() => this.look(), TICK);
+    this.theirs ??= () => { this.until = 0; }; // whoever scrolls or clicks wants to be where he is
+    for (const what of ["wheel", "touchmove", "pointerdown"]) addEventListener(what, this.theirs, { passive: true, capture: true });
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.timer = null;
+    for (const what of ["wheel", "touchmove", "pointerdown"]) removeEventListener(what, this.theirs, { capture: true });
+    this.out();
+  }
+
+  out() {
+    for (const name of ["outline", "outline-offset", "border-radius"]) this.lit?.style.removeProperty(name);
+    this.pulse?.cancel();
+    this.lit = null;
+  }
+
+  find(one) {
+    const [key, plate] = one.split("/");
+    const node = document.querySelector(`.st-key-${CSS.escape(key.trim().replace(/[^a-zA-Z0-9_-]/g, "-"))}`);
+    if (!node || node.closest("[data-stale=true]") || !node.getClientRects().length) return null;
+    if (!plate) return node.getBoundingClientRect().height > 8 ? node : null;
+    const host = [...node.querySelectorAll("*")].find((inside) => inside.shadowRoot);
+    return host?.shadowRoot.querySelector(`[data-plate="${CSS.escape(plate)}"]`) ?? null;
+  }
+
+  look() {
+    const busy = document.querySelector("[data-testid=stApp][data-test-script-state=running], [data-testid=stStatusWidget]");
+    if (busy && performance.now() < this.until && this.lit?.isConnected) return;
+    let found = null;
+    for (const one of this.wanted) if ((found = this.find(one))) break;
+    if (found !== this.lit || (found && !found.style.outline)) {
+      this.out();
+      this.lit = found;
+      this.still = 0;
+      if (found) {
+        found.style.setProperty("outline", "3px solid currentColor");
+        found.style.setProperty("outline-offset", "10px");
+        found.style.setProperty("border-radius", "6px");
+        if (!calm()) this.pulse = found.animate([{ outlineColor: "transparent" }, { outlineColor: "currentColor" }], { duration: 700, iterations: 2 });
+      }
+    }
+    if (!found || performance.now() > this.until) return;
+    if (this.reach(found)) this.still += 1;
+    else this.still = 0;
+    if (this.still >= SETTLED && !busy) this.until = 0;
+  }
+
+  // Bring it between the page's head and the bar; its top, where it is taller. Whether it was there already.
+  reach(node) {
+    const scroller = document.querySelector("[data-testid=stMain]");
+    const top = (document.querySelector("[data-testid=stHeader]")?.getBoundingClientRect().bottom ?? 0) + rem() * 1.4;
+    const bottom = innerHeight - (parseFloat(document.documentElement.style.getPropertyValue("--lesson")) || 0) - rem() * 1.4;
+    const { top: at, height } = node.getBoundingClientRect();
+    const wanted = height > bottom - top ? top : top + Math.min((bottom - top - height) / 2, rem() * 4);
+    const by = at - wanted, most = scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
+    const move = Math.max(Math.min(by, most), -scroller.scrollTop);
+    if (Math.abs(move) < 4) return true;
+    scroller.scrollBy({ top: move, behavior: this.far || calm() ? "instant" : "smooth" });
+    return false;
+  }
+}
+
+// -- the bar -----------------------------------------------------------------------------------------------------------
+
+let folded = null; // as the visitor left it, else by the window's width
+
+class Bar {
+  constructor(host) {
+    this.light = new Light();
+    const busy = () => this.bar.setAttribute("aria-busy", "true");
+    this.back = new Way(busy);
+    this.next = new Way(busy, "push go");
+    this.there = new Way(busy, "push go");
+    this.again = new Way(busy, "quiet");
+    this.contents = new Way(busy, "quiet");
+    this.leave = new Way(() => {}, "quiet");
+    this.title = el("h2");
+    this.count = el("span", { class: "count" });
+    this.time = el("span", { class: "time" });
+    this.part = el("i");
+    this.say = el("p", { class: "say" });
+    this.look = el("p");
+    this.ask = el("p");
+    this.answer = el("p");
+    this.heads = { look: el("h3"), ask: el("h3") };
+    this.summary = el("summary");
+    this.details = el("details", {}, this.summary, this.answer);
+    this.elsewhere = el("p", { class: "elsewhere" });
+    this.fold = el("button", { type: "button", class: "push fold", "aria-controls": "words", onclick: () => { folded = !this.words.hidden; this.show(); } });
+    this.spoken = el("p", { class: "hidden", "aria-live": "polite" });
+    this.words = el("div", { class: "words", id: "words" },
+      el("div", { class: "first" }, this.elsewhere, this.say),
+      el("div", { class: "second" }, this.heads.look, this.look, this.heads.ask, this.ask, this.details),
+      el("p", { class: "ways" }, this.again.node, this.contents.node, this.leave.node));
+    this.bar = el("section", { class: "bar" },
+      el("div", { class: "part", "aria-hidden": "true" }, this.part),
+      el("div", { class: "head" },
+        this.back.node, el("div", { class: "where" }, this.title, el("p", { class: "soft" }, this.count, " · ", this.time)), this.fold, this.next.node),
+      this.words, this.spoken);
+    host.replaceChildren(this.bar);
+    this.host = host;
+    this.size = new ResizeObserver(() => document.documentElement.style.setProperty("--lesson", `${this.bar.offsetHeight}px`));
+    this.heard = (event) => this.key(event);
+  }
+
+  stop() {
+    removeEventListener("keydown", this.heard);
+    this.size.disconnect();
+    this.light.stop();
+    document.documentElement.style.removeProperty("--lesson");
+    going = 0;
+  }
+
+  update(data) {
+    const arrived = this.data?.stop !== data.stop || (this.data?.there !== data.there && data.there);
+    going = 0;
+    this.bar.removeAttribute("aria-busy");
+    const page = this.page !== location.pathname ? "page" : "same";
+    this.page = location.pathname;
+    const said = data.words;
+    this.bar.setAttribute("aria-label", said.label);
+    this.title.textContent = data.title;
+    this.count.textContent = data.count;
+    this.time.textContent = data.time;
+    this.part.style.width = `${100 * data.part}%`;
+    this.say.replaceChildren(...marked(data.say));
+    for (const what of ["look", "ask"]) {
+      this.heads[what].textContent = said[what];
+      this[what].replaceChildren(...marked(data[what]));
+    }
+    this.answer.replaceChildren(...marked(data.answer));
+    this.summary.textContent = said.answer;
+    this.elsewhere.hidden = !data.elsewhere;
+    this.elsewhere.replaceChildren(data.elsewhere ?? "", " ", this.there.to(data.again, said.there));
+    this.back.to(data.back, said.back);
+    this.next.to(data.next, said.next);
+    this.back.node.hidden = !data.back;
+    this.next.node.hidden = !data.next;
+    this.again.to(data.again, said.again);
+    this.again.node.hidden = !data.again || !!data.elsewhere;
+    this.contents.to(data.contents, said.contents);
+    this.leave.to(data.leave, said.leave);
+    if (arrived && this.data?.stop !== data.stop) {
+      this.details.open = false;
+      this.words.scrollTop = 0;
+      this.spoken.textContent = data.next ? data.spoken : `${data.spoken}. ${said.end}`;
+    }
+    this.data = data;
+    this.show();
+    removeEventListener("keydown", this.heard);
+    addEventListener("keydown", this.heard);
+    this.size.observe(this.bar);
+    this.light.aim(data.light, arrived && page);
+  }
+
+  show() {
+    this.words.hidden = folded ?? innerWidth < NARROW;
+    this.fold.setAttribute("aria-expanded", String(!this.words.hidden));
+    this.fold.setAttribute("aria-label", this.data.words[this.words.hidden ? "unfold" : "fold"]);
+    this.fold.title = this.fold.getAttribute("aria-label");
+  }
+
+  // A presenter's remote sends Page Down and Page Up. Arrows only where nothing else could want them.
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.defaultPrevented) return;
+    const path = event.composedPath(), [at] = path;
+    if (path.some((node) => node.matches?.(OWN_KEYS)) || document.querySelector("[role=dialog]")) return;
+    const free = at === document.body || at === document.documentElement || path.includes(this.host);
+    const by = { PageDown: 1, PageUp: -1, ...(free ? { ArrowRight: 1, ArrowLeft: -1 } : {}) }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    if (go(by > 0 ? this.data.next : this.data.back)) this.bar.setAttribute("aria-busy", "true");
+  }
+}
+
+// -- all stops ---------------------------------------------------------------------------------------------------------
+
+class Contents {
+  constructor(host) {
+    this.host = host;
+  }
+
+  stop() { going = 0; }
+
+  update(data) {
+    going = 0;
+    const said = data.words;
+    const on = data.on ? [el("p", { class: "card on" }, el("span", { text: data.on.title }), new Way(() => {}, "push go").to(data.on.go, said.go_on))] : [];
+    const versions = el("div", { class: "versions" }, ...data.versions.map((one) => el("section", { class: "card" },
+      el("h2", { text: one.minutes }), el("p", { class: "soft", text: one.stops }), el("p", { text: one.what }),
+      new Way(() => {}, data.on ? "push" : "push go").to(one.go, said.begin, one.name))));
+    const cell = (one) => el("td", {}, one ? new Way(() => {}, "minutes").to(one.go, one.minutes, one.name)
+      : el("span", { "aria-label": said.none_spoken, role: "img", text: said.none }));
+    const table = el("table", {},
+      el("caption", { text: said.caption }),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col", text: said.stop }),
+        ...data.versions.map((one, i) => el("th", { scope: "col", "aria-label": one.minutes, text: data.totals[i] })))),
+      el("tbody", {}, ...data.stops.map((stop) => el("tr", stop.here ? { class: "here" } : {},
+        el("th", { scope: "row" }, stop.title, el("small", { text: stop.here ? `${stop.page} · ${said.here}` : stop.page })), ...stop.in.map(cell)))),
+      el("tfoot", {}, el("tr", {}, el("th", { scope: "row", text: said.total }), ...data.totals.map((minutes) => el("td", { text: `${minutes} ${said.unit}` })))));
+    this.host.replaceChildren(el("div", { class: "contents" }, ...on, versions, table));
+  }
+}
+
+const KINDS = { bar: Bar, contents: Contents };
+
+class View {
+  constructor(host) { this.host = host; }
+  update(data) { (this.part ??= new KINDS[data.kind](this.host)).update(data); }
+  stop() { this.part.stop(); }
+}
+
+export const render = base.rendering(View, "../lesson/lesson.css");
