@@ -19,6 +19,29 @@ def values_of(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
 
 
+def test_another_language_is_one_file(tmp_path):
+    """Written by the command, translated in part: what is missing is known, and said in English meanwhile."""
+    for name in ("en", "zh"):
+        (tmp_path / name).symlink_to(words.WORDS / name)
+    english = words.tables()["en"]
+    (tmp_path / "fr.toml").write_text(words.as_one_file(), "utf-8")
+    assert words.tables(tmp_path)["fr"] == english
+    lines = words.as_one_file().splitlines()
+    (tmp_path / "de.toml").write_text('"language.name" = "Deutsch"\n' + "\n".join(lines[:20]), "utf-8")
+    words.tables.cache_clear()
+    assert words.tables(tmp_path)["de"]["language.name"] == "Deutsch"
+    assert sorted(set(english) - set(words.tables(tmp_path)["de"]))
+
+
+def test_what_a_language_lacks_is_said_in_english(monkeypatch):
+    monkeypatch.setattr(words, "tables", lambda: {"en": {"a": "one {n}", "b": "two"}, "fr": {"a": "un {n}"}})
+    words.table.cache_clear()
+    assert words.say("fr", "a", n=1) == "un 1" and words.say("fr", "b") == "two"
+    with pytest.raises(KeyError):
+        words.say("fr", "c")
+    words.table.cache_clear()
+
+
 def test_both_languages_are_found():
     assert {"en", "zh"} <= set(LANGUAGES)
     assert words.languages()["zh"] == "中文"

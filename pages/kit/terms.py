@@ -85,7 +85,7 @@ def _carried(lang: str) -> str:
 @cache
 def linked(lang: str, key: str) -> str:
     """The words for `key` with links in them, values still open (and one more, {_glossary})."""
-    text = words.tables()[lang][key]
+    text = words.table(lang)[key]
     page, depth = key.split(".")[0], key.split(".")[-1]
     if page == "glossary":
         return text
@@ -140,7 +140,7 @@ def _base(match: re.Match[str]) -> str:
 def _first(lang: str, page: str, depth: str) -> dict[str, str]:
     """Which text of the page names a term first, in the order of the words file."""
     found: dict[str, str] = {}
-    for key, text in words.tables()[lang].items():
+    for key, text in words.table(lang).items():
         if key.startswith(f"{page}.") and key.endswith(f".{depth}"):
             for _, term in _pieces(lang, text):
                 if term:

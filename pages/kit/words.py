@@ -1,8 +1,15 @@
-"""Words on screen: one folder a language in assets/words, a file a page, so that another language is another folder."""
+"""Words on screen: a folder a language in assets/words with a file a page, or one file a language.
+
+`python -m pages.kit.words > assets/words/fr.toml` writes all that is to be said in another language, in English.
+"""
 
 from __future__ import annotations
 
+import json
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +22,23 @@ FALLBACK = "en"
 
 @cache
 def tables(folder: Path = WORDS) -> dict[str, dict[str, str]]:
-    """language code -> dotted key -> words, for every folder found."""
+    """language code -> dotted key -> words, for every folder and every file found."""
     return {
-        lang.name: {key: text for path in sorted(lang.glob("*.toml")) for key, text in _flat(_read(path))}
-        for lang in sorted(folder.iterdir()) if lang.is_dir()
+        lang.stem: {key: text for path in (sorted(lang.glob("*.toml")) or [lang]) for key, text in _flat(_read(path))}
+        for lang in sorted(folder.iterdir()) if lang.suffix == ".toml" or any(lang.glob("*.toml"))
     }  # fmt: skip
+
+
+@cache
+def table(lang: str) -> dict[str, str]:
+    """dotted key -> words in `lang`, in English where that has none yet."""
+    return {**tables()[FALLBACK], **tables()[lang]}
+
+
+def as_one_file(lang: str = FALLBACK, folder: Path = WORDS) -> str:
+    """A language as one TOML file, a line a key."""
+    lines = (f"{json.dumps(key)} = {json.dumps(text, ensure_ascii=False)}" for key, text in tables(folder)[lang].items())
+    return "\n".join(lines) + "\n"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -39,14 +58,33 @@ def languages() -> dict[str, str]:
     return {code: table["language.name"] for code, table in sorted(tables().items(), reverse=True)}
 
 
+_spoken: ContextVar[str | None] = ContextVar("spoken", default=None)
+_heard: ContextVar[str | None] = ContextVar("heard", default=None)
+
+
+def hear(lang: str | None) -> None:
+    """What this run's visitor speaks, so that not every word has to ask for it."""
+    _heard.set(lang)
+
+
+@contextmanager
+def speaking(lang: str) -> Iterator[None]:
+    """Within it, words are in `lang`: for what is written where no visitor is known, as a file when it is asked for."""
+    before = _spoken.set(lang)
+    try:
+        yield
+    finally:
+        _spoken.reset(before)
+
+
 def current() -> str:
     """The language of this visitor."""
-    return st.session_state.get("setting.lang") or FALLBACK
+    return _spoken.get() or _heard.get() or st.session_state.get("setting.lang") or FALLBACK
 
 
 def say(lang: str, key: str, **values: object) -> str:
     """The words for `key` in `lang`; KeyError if there are none or a value is missing."""
-    return tables()[lang][key].format(**values)
+    return table(lang)[key].format(**values)
 
 
 def t(key: str, **values: object) -> str:
@@ -55,9 +93,14 @@ def t(key: str, **values: object) -> str:
 
 
 def group(prefix: str) -> dict[str, str]:
-    """All words below a prefix, unfilled, for code that fills them in the browser."""
+    """All words below a prefix, unfilled, for code that fills them in the browser. Not to be changed."""
+    return _group(current(), prefix)
+
+
+@cache
+def _group(lang: str, prefix: str) -> dict[str, str]:
     start = prefix + "."
-    return {k.removeprefix(start): v for k, v in tables()[current()].items() if k.startswith(start)}
+    return {k.removeprefix(start): v for k, v in tables()[lang].items() if k.startswith(start)}
 
 
 def error_sentence(error: Exception) -> str:
@@ -68,3 +111,7 @@ def error_sentence(error: Exception) -> str:
     except (KeyError, IndexError, ValueError):
         # An error that has no words of its own yet: its English sentence, where that is the visitor's language.
         return str(error) if key is not None and current() == "en" else t("error.unknown")
+
+
+if __name__ == "__main__":
+    print(as_one_file(), end="")
