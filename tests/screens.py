@@ -15,7 +15,7 @@ from pages.kit import building, chapter, service, shell
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [path for path, _, _ in shell.PAGES]
 WALK = [path for path, _, _ in shell.WALK]
-READING = [*WALK, *(p for p in PAGES if p not in WALK and "chapter.begin(" in (ROOT / p).read_text("utf-8"))]
+READING = [*WALK, *(p for p in PAGES if p not in WALK and re.search(r"^visit = chapter\.(begin|look)\(", (ROOT / p).read_text("utf-8"), re.M))]
 """Pages that look at the visitor's sentence."""
 APP = str(Path(__file__).resolve().parents[1] / "app.py")
 LANGUAGES = ["en", "zh"]

@@ -68,6 +68,38 @@ def test_no_page_invents_a_number(file: Path):
     assert invented(file.read_text("utf-8")) == []
 
 
+# Where chance is let in beside the pages and their figures, and what for: never for a value that is shown.
+DEALT = {
+    "quiz.py": "the number of a quiz that nobody named; what is asked and what is right is made in figures/quiz.py",
+    "classes.py": "codes of classes and keys of those who sit in them",
+}
+SEEDLESS = ("seed", "lot", "mixed", "fresh", "hashlib", "hash(")  # what the dealing of a quiz is made of
+
+
+def chance(source: str) -> set[str]:
+    """Modules of chance that a file brings in."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found & CHANCE
+
+
+def test_chance_is_let_in_only_where_it_is_said_what_for():
+    kit = sorted((ROOT / "pages" / "kit").glob("*.py"))
+    assert {file.name for file in kit if chance(file.read_text("utf-8"))} <= set(DEALT)
+    assert chance((ROOT / "pages" / "kit" / "quiz.py").read_text("utf-8")) == {"secrets"}
+
+
+def test_questions_know_of_no_seed():
+    """What makes a question and its right answer cannot be dealt: it sees the trace and nothing else."""
+    source = (ROOT / "pages" / "kit" / "figures" / "quiz.py").read_text("utf-8")
+    code = ast.unparse(ast.Module([n for n in ast.parse(source).body if not isinstance(n, ast.Expr)], []))
+    assert [word for word in SEEDLESS if re.search(rf"\b{re.escape(word)}", code)] == []
+
+
 @pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: file.stem)
 def test_no_browser_code_is_random(file: Path):
     assert "Math.random" not in file.read_text("utf-8")

@@ -16,13 +16,14 @@ from transformers.modeling_layers import MtpModel
 
 from model import bench as bench_module
 from model import checkpoint, load
+from model import verify as verify_module
 from model.config import ModelConfig
 from model.deepseek_v3 import DeepseekV3
 from model.engine import Engine
 from model.errors import UserError
 from model.generate import generate
 from model.tokenizer import Tokenizer
-from model.verify import margins, transformers_twin, verify
+from model.verify import PROOFS, margins, transformers_twin, verify
 
 TOLERANCE = 1e-5
 DEEP_TOLERANCE = 3e-5  # of the largest logit, after 61 layers
@@ -254,9 +255,10 @@ def live_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_verify_passes(live_folder: Path) -> None:
-    checks = verify(load(live_folder))
+    checks = verify(load(live_folder), live_folder)
     assert all(check.passed for check in checks), [check for check in checks if not check.passed]
-    assert len(checks) == 11 and len({check.name for check in checks}) == 11
+    assert [check.key for check in checks] == [proof.key for proof in PROOFS] and len(checks) > 20
+    assert len({check.name for check in checks}) == len(checks)
 
 
 @pytest.mark.parametrize(("damage", "word"), [("plain", "absorbed"), ("trace", "untraced"), ("bias", "transformers")])
@@ -271,9 +273,9 @@ def test_verify_can_fail(live_folder: Path, damage: str, word: str, monkeypatch:
             logits = logits * 1.001
         return logits, states
 
-    export = checkpoint.export
+    twin = verify_module.transformers_twin
     if damage == "bias":
-        monkeypatch.setattr(checkpoint, "export", lambda model, folder: export(_another_bias(model), folder))
+        monkeypatch.setattr(verify_module, "transformers_twin", lambda model: twin(_another_bias(model)))
     else:
         monkeypatch.setattr(Engine, "forward", wrong)
     assert any(word in check.name for check in verify(live) if not check.passed)
@@ -303,8 +305,8 @@ def test_bench_measures_both_sides(live_folder: Path, monkeypatch: pytest.Monkey
 def test_without_transformers(live_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is for tests only: the proofs leave parity out, the bench says how to get it."""
     monkeypatch.setitem(sys.modules, "transformers", None)
-    checks = verify(load(live_folder))
-    assert len(checks) == 10 and all(check.passed for check in checks)
+    checks = verify(load(live_folder), live_folder)
+    assert len(checks) == len(PROOFS) - 1 and all(check.passed for check in checks)
     with pytest.raises(UserError) as error:
         bench_module.bench(threads=1)
     assert "requirements-dev.txt" in one_sentence(error)

@@ -20,6 +20,7 @@ import model
 from model import Interventions, Trace, UserError
 from model.generate import Draw, Generation, SamplingSettings, Start, Step, advance, retrace, speculate
 from pages.kit import state
+from pages.kit.turns import turns
 
 if TYPE_CHECKING:
     from model.study import Study
@@ -56,11 +57,13 @@ class Hospital:
         """What `compute` gives (an object whose fields are its `vars`), once for everybody who asks with this key; it
         waits its turn like a pass."""
 
-        def in_turn() -> Any:
-            with self._turn():
-                return compute()
+        return self._shared(key, lambda: self.in_turn(compute))
 
-        return self._shared(key, in_turn)
+    def in_turn(self, compute: Callable[[], Any]) -> Any:
+        """What `compute` gives, after waiting for a turn like a pass; nothing of it is kept."""
+        turns.step_aside()
+        with self._turn():
+            return compute()
 
     def _shared(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         with self._lock:
@@ -80,7 +83,10 @@ class Hospital:
             finally:
                 with self._lock:
                     del self._running[key]
-        return answer.result()
+        if answer.done():
+            return answer.result()
+        with turns.given_up():  # whoever computes it may have to wait for a turn
+            return answer.result()
 
     def traces(self, text: str, several: Sequence[Interventions]) -> list[Trace]:
         """One text changed in several ways, side by side: a pass keeps only one core busy."""
@@ -113,6 +119,7 @@ class Hospital:
         """`model.generate.retrace`, with the steps that `path` lacks made on the way. At most `room` tokens."""
 
         def further(walked: Sequence[Step], id: int) -> Step:
+            turns.step_aside()
             with self._turn():
                 return advance(self.live.engine, start, walked, id)
 
@@ -123,6 +130,7 @@ class Hospital:
         """`model.generate.speculate` after a text. At most `room` tokens."""
         run = speculate(self.live.engine, list(start.ids), min(tokens, self.room(start)))
         while True:
+            turns.step_aside()
             with self._turn():
                 so_far = next(run, None)
             if so_far is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,12 +211,25 @@ SETTINGS: tuple[Setting, ...] = (
     # The lesson that is being given, by its minutes, and at which of its stops it is (assets/lessons.toml).
     Setting("lesson", "lesson", valid=lambda v: v in LESSONS, read=_whole),
     Setting("stop", "stop", valid=_is_key),
+    # The quiz: which one (None: a fresh one), and which of its questions.
+    Setting("quiz", "quiz", valid=_is_count(0, 999_999), read=_whole),
+    Setting("question", "q", valid=_is_count(1, 99), read=_whole, default=1),
+    # The teacher's guide: which lesson plan; which page, what is looked for, and for whom, among its entries.
+    Setting("plan_for", "teach_plan", valid=_is_key),
+    Setting("guide_page", "about", valid=_is_key),
+    Setting("guide_find", "seek", valid=_is_search),
+    Setting("guide_for", "for", valid=_is_key),
     # A teacher's link: which GROUPS nobody may change, and which are not even drawn. And the projector's large type.
     Setting("lock", "lock", valid=_are_groups(ONLY_HIDDEN), read=_known_groups(ONLY_HIDDEN)),
     Setting("hide", "hide", valid=_are_groups(), read=_known_groups()),
     Setting("projector", "projector", valid=_is_count(0, 1), read=_whole, default=0),
 )  # fmt: skip
 TABLE = {setting.name: setting for setting in SETTINGS}
+LINKS = tuple(setting.link for setting in SETTINGS if setting.link)
+
+_seen: ContextVar[dict[str, Any] | None] = ContextVar("seen", default=None)
+"""What this run of a page found set, and has set since. A page asks hundreds of times, and asking Streamlit is slow;
+where no page has begun in this thread (a fragment alone) Streamlit is asked."""
 
 
 def from_link(query: Mapping[str, str]) -> dict[str, Any]:
@@ -245,7 +259,8 @@ def to_link(values: Mapping[str, Any]) -> dict[str, str]:
 
 def get(name: str) -> Any:
     """What the visitor has set."""
-    value = st.session_state.get(f"setting.{name}")
+    seen = _seen.get()
+    value = seen[name] if seen is not None else st.session_state.get(f"setting.{name}")
     return TABLE[name].default if value is None else value
 
 
@@ -288,6 +303,9 @@ def place(name: str, value: Any) -> None:
     if value is None or TABLE[name].valid(value):
         st.session_state[f"setting.{name}"] = value
         st.session_state["link.behind"] = True
+        if (seen := _seen.get()) is not None:
+            seen[name] = value
+            words.hear(seen["lang"])
 
 
 def show(widget: str, value: Any) -> None:
@@ -308,12 +326,27 @@ def switched(name: str, value: Any) -> None:
     put(name, value)
 
 
+PASSING = ("class", "teach")
+"""What the link into a class holds (pages/together.py): read once, and in no link that is written here."""
+
+
+def _arrived() -> None:
+    """Keep what a link into a class said, once. pages/kit/shell.py has the browser take it out of the address bar."""
+    passing = tuple(st.query_params.get(one, "") for one in PASSING)
+    if any(passing) and passing != st.session_state.get("passed"):
+        st.session_state["passed"] = st.session_state["arrived"] = passing
+
+
 def begin() -> None:
     """Once a run, before anything is drawn: take over a link that was opened, or gone back to.
 
     Where something was set since the link was last written, the link is only behind, and not somebody's wish.
     """
+    seen = {name: st.session_state.get(f"setting.{name}") for name in TABLE}
+    _seen.set(seen)
+    words.hear(seen["lang"])
     query = _ours()
+    _arrived()
     if query and query != st.session_state.get("link") and not st.session_state.get("link.behind"):
         arrived = from_link(query)
         for setting in SETTINGS:
@@ -331,15 +364,17 @@ def _language_of(locale: str | None) -> str:
 
 
 def _ours() -> dict[str, str]:
-    return {s.link: st.query_params[s.link] for s in SETTINGS if s.link and s.link in st.query_params}
+    there = st.query_params.to_dict()
+    return {link: there[link] for link in LINKS if link in there}
 
 
 def publish() -> None:
     """Write the link, in one step of the browser's history. Switching pages empties it, so every run does this."""
     link = to_link({setting.name: get(setting.name) for setting in SETTINGS})
-    known = {setting.link for setting in SETTINGS}
+    if any(one in st.query_params for one in PASSING):
+        link = _ours()  # a new address now would leave that one in the browser's history: the next run writes it
     if _ours() != link:
-        others = {key: st.query_params.get_all(key) for key in st.query_params if key not in known}
+        others = {key: st.query_params.get_all(key) for key in st.query_params if key not in LINKS}
         st.query_params.from_dict({**others, **link})
     st.session_state["link"] = link
     st.session_state["link.behind"] = False

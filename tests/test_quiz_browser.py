@@ -1,0 +1,95 @@
+"""A quiz answered by keyboard alone, and the self-check pressed, in Chromium."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from pages.kit import words
+
+PATIENCE = 60_000
+SENTENCE = "Doctor, I have a fever."
+
+
+def say(key: str, **values: object) -> str:
+    return words.say("en", key, **values)
+
+
+@pytest.fixture
+def visitor(server, browser) -> Iterator:
+    contexts, bad = [], []
+
+    def open_page(address: str) -> Page:
+        context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 1200}, accept_downloads=True)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: bad.append(str(error)))
+        page.on("request", lambda one: None if one.url.startswith((server, server.replace("http", "ws"), "data:", "blob:")) else bad.append(one.url))
+        page.goto(f"{server}/{address}")
+        expect(page.locator(".st-key-doors")).to_be_visible(timeout=PATIENCE)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert bad == []
+
+
+def test_a_quiz_by_keyboard_alone(visitor):
+    page = visitor(f"quiz?lang=en&s={SENTENCE.replace(' ', '+')}&quiz=7")
+    card = page.locator(".st-key-quiz-card")
+    count = page.locator(".st-key-quiz-at button").count()
+    assert count >= 8
+    for number in range(1, count + 1):
+        expect(card.get_by_text(re.compile(rf"^Question {number} of {count}"))).to_be_visible()
+        page.keyboard.press(str(1 + number % 3))
+        expect(card.get_by_text(re.compile(r"^(Right|Not quite)\."))).to_be_visible()
+        if number < count:
+            page.keyboard.press("n")
+    expect(page.get_by_role("heading", name=say("quiz.result.title"))).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"^\d+ of {count} right\."))).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=say("quiz.csv")).click()
+    text = download.value.path().read_text("utf-8-sig")
+    assert text.startswith("number,topic,kind") and SENTENCE in text
+
+    see = card.get_by_role("link", name=re.compile("^See it"))
+    see.focus()
+    page.keyboard.press("Enter")
+    expect(card).to_have_count(0)
+    page.go_back()
+    expect(page.get_by_role("heading", name=say("quiz.result.title"))).to_be_visible()  # nothing that was answered is lost
+
+
+def test_digits_in_the_sentence_answer_nothing(visitor):
+    page = visitor("quiz?lang=en&s=a&quiz=7")
+    box = page.locator(".st-key-sentence_box input")
+    box.click()
+    page.keyboard.type("1234n")
+    expect(box).to_have_value("a1234n")
+    expect(page.locator(".st-key-quiz-card").get_by_role("button").first).to_be_enabled()
+    assert page.locator(".st-key-quiz-card").get_by_text(re.compile(r"^(Right|Not quite)\.")).count() == 0
+
+
+def test_the_self_check_can_be_pressed_and_stopped(visitor):
+    page = visitor("check?lang=en")
+    page.get_by_role("button", name=say("check.start")).click()
+    expect(page.get_by_role("button", name=say("check.stop"), exact=True)).to_be_visible()
+    badges = page.locator(".st-key-plates-check-rows .badge")
+    expect(badges.filter(has_text=say("check.state.passed"))).not_to_have_count(0)
+    for _ in range(600):  # the counts come first; the rest would take a minute
+        if badges.filter(has_text=re.compile(rf"{say('check.state.passed')}$")).count() > 8:
+            break
+        page.wait_for_timeout(100)
+    assert badges.filter(has_text=say("check.state.failed")).count() == 0
+    stop = page.get_by_role("button", name=say("check.stop"), exact=True)
+    if stop.is_visible():
+        stop.click()
+    expect(page.get_by_role("button", name=say("check.again"))).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=say("check.json")).click()
+    assert '"parameters"' in download.value.path().read_text("utf-8")
