@@ -117,7 +117,7 @@ def own_words(monkeypatch):
     def use(lang="en", **texts):
         table = {f"made.section.{name}": text for name, text in texts.items()}
         kept = {key: text for key, text in words.tables()[lang].items() if key.startswith("glossary.")}
-        monkeypatch.setattr(words, "tables", lambda: {lang: {**kept, **table}})
+        monkeypatch.setattr(words, "table", lambda _: {**kept, **table})
         monkeypatch.setattr(words, "current", lambda: lang)
         for cached in (terms.linked, terms._first):
             cached.cache_clear()

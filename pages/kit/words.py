@@ -37,8 +37,8 @@ def table(lang: str) -> dict[str, str]:
 
 def as_one_file(lang: str = FALLBACK, folder: Path = WORDS) -> str:
     """A language as one TOML file, a line a key."""
-    lines = (f"{json.dumps(key)} = {json.dumps(text, ensure_ascii=False)}" for key, text in tables(folder)[lang].items())
-    return "\n".join(lines) + "\n"
+    words = tables(folder)[lang].items()
+    return "".join(f"{json.dumps(key)} = {json.dumps(text, ensure_ascii=False)}\n" for key, text in words)
 
 
 def _read(path: Path) -> dict[str, Any]:
