@@ -164,14 +164,14 @@ def test_what_a_visitor_typed_is_never_looked_at(value, sentence):
     before = terms.fill(key, token="@@", floor=1)
     assert terms.fill(key, token=value, floor=1) == before.replace("@@", value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state, "get", lambda name: sentence)
+        patch.setattr(state, "get", {"sentence": sentence}.get)
         carried = terms._carried("en")
     assert re.fullmatch(r"[\w.~%+&=*-]*", carried, re.A) and len(carried) <= terms.MOST_ENCODED + 10
 
 
 def test_a_long_sentence_is_not_carried_by_every_link(monkeypatch):
     for sentence, carried in (("a" * 500, True), ("面" * 70, False), (None, False), ("", False)):
-        monkeypatch.setattr(state, "get", lambda name, sentence=sentence: sentence)
+        monkeypatch.setattr(state, "get", {"sentence": sentence}.get)
         assert ("&s=" in terms._carried("zh")) == carried and terms._carried("zh").startswith("lang=zh")
 
 
