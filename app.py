@@ -1,5 +1,14 @@
 """Token Hospital: `streamlit run app.py`."""
 
-from pages.kit import shell
+if __name__ == "__main__":  # a visitor's turn: Streamlit runs this file under that name for each
+    from pages.kit import shell
+    from pages.kit.turns import turns
 
-shell.run()
+    with turns.taken():
+        shell.run()
+else:  # once, before the first visitor: `streamlit run` asks for what answers the network
+    import streamlit as st
+
+    from pages.kit import host
+
+    app = st.App(__file__, middleware=host.MIDDLEWARE)

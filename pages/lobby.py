@@ -9,6 +9,7 @@ import time  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from pages.kit import ask, building, opening, shell, state  # noqa: E402
+from pages.kit.turns import turns  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
 HEAD_START = 0.5  # seconds in which the browser fetches what draws; nobody is served while torch is brought in
@@ -23,7 +24,8 @@ def house(sentence: str) -> None:
     if picture := opening.picture(sentence):
         building.mount(picture, follow)
         with st.spinner(t("lobby.opening")):
-            time.sleep(HEAD_START)
+            with turns.given_up():
+                time.sleep(HEAD_START)
             opening.load()
         st.rerun()
     with st.spinner(t("lobby.opening")):  # seen only where it takes long

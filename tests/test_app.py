@@ -42,11 +42,13 @@ some_values = st.fixed_dictionaries({}, optional={
 })  # fmt: skip
 
 
+@settings(deadline=None)
 @given(some_values)
 def test_link_round_trip(values):
     assert state.from_link(state.to_link(values)) == values
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([s.link for s in state.SETTINGS if s.link] + ["other"]), st.text(max_size=30)))
 def test_any_link_gives_valid_settings_only(query):
     for name, value in state.from_link(query).items():

@@ -16,7 +16,7 @@ import streamlit as st
 
 from model import UserError, crossings, parallel
 from model.config import ModelConfig
-from pages.kit import shell, state
+from pages.kit import budget, shell, state
 from pages.kit.words import t
 
 UNSEEN = 8.0  # seconds without its page, after which a run is ended
@@ -50,6 +50,7 @@ class Trip:
     processes: int
     sentences: tuple[tuple[int, ...], ...]
     state: str = "running"  # then "done", "stopped" or "failed"
+    held: int = 0  # bytes of the budget
     done: int = 0  # groups
     outcome: Outcome | None = None
     error: UserError | None = None
@@ -78,7 +79,7 @@ class Fleet:
         self.out: Trip | None = None
 
     def start(self, sentences: Sequence[Sequence[int]], processes: int, checkpoint: str | None, c: ModelConfig) -> Trip:
-        """Begin. UserError where another visitor's run is on the road, or this cannot be run."""
+        """Begin. UserError where another visitor's run is on the road, memory is short, or this cannot be run."""
         for size in (1, processes):
             parallel.check(size, sentences, c)
         with self._lock:
@@ -88,12 +89,18 @@ class Fleet:
                     f"Another visitor's ambulances are on the road. Try again; it takes {left:.0f} s at most.",
                     "parallel_busy", left=left,
                 )  # fmt: skip
-            trip = self.out = Trip(processes, tuple(map(tuple, sentences)))
+            need = max(parallel.bytes_needed(size, c) for size in (1, processes))
+            if not budget.shared().take(need):
+                wanted, left = need / 2**20, budget.shared().left / 2**20
+                raise UserError(
+                    f"The processes would need {wanted:,.0f} MB; {left:,.0f} MB are left.",
+                    "parallel_memory", need=wanted, left=left,
+                )  # fmt: skip
+            trip = self.out = Trip(processes, tuple(map(tuple, sentences)), held=need)
         try:
             threading.Thread(target=self._drive, args=(trip, checkpoint, c), name="ambulances", daemon=True).start()
         except BaseException:  # no thread to be had: the road is free again
-            with self._lock:
-                self.out = None
+            self._arrive(trip, "failed")
             raise
         return trip
 
@@ -117,8 +124,14 @@ class Fleet:
             trip.error = UserError("Something went wrong.", "unknown")
             logging.getLogger(__name__).error("%s", type(error).__name__, exc_info=error)
         finally:
-            with self._lock:
-                self.out, trip.state = None, end
+            self._arrive(trip, end)
+
+    def _arrive(self, trip: Trip, end: str) -> None:
+        """The road is free again, and so is the memory."""
+        with self._lock:
+            self.out = None
+            budget.shared().give(trip.held)
+            trip.held, trip.state = 0, end
 
 
 def compare(runs: Sequence[parallel.Run], c: ModelConfig) -> Outcome:

@@ -1,8 +1,8 @@
 """Training in front of a class: the runs that visitors started, a thread each, and the panel that steers one.
 
-Few runs at a time share the cores; the rest wait in a queue that is shown. A run that is paused gives its place to
-them, and waits for another one when it goes on. A run that nobody looks at any more is ended: its page's panel asks
-for it every second, and when that stops so does the run.
+Few runs at a time share the cores, and the memory that `budget` has for them; the rest wait in a queue that is shown.
+A run that is paused gives its place to them, and waits for another one when it goes on. A run that nobody looks at any
+more is ended: its page's panel asks for it every second, and when that stops so does the run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from model import UserError
 from model.labs import Experiment
 from model.train import THREADS
-from pages.kit import shell, state
+from pages.kit import budget, shell, state
 from pages.kit.words import t
 
 AT_ONCE = 2  # runs
@@ -63,6 +63,7 @@ class Job:
     going: threading.Event = field(default_factory=threading.Event)  # cleared: paused
     ended: threading.Event = field(default_factory=threading.Event)  # set: to be ended
     turn: threading.Event = field(default_factory=threading.Event)  # set: it has a place among those that run
+    held: int = 0  # bytes of the budget
 
     @property
     def over(self) -> bool:
@@ -98,7 +99,7 @@ class Gym:
 
     def start(self, experiment: Experiment, settings: Any, seed: int) -> Job:
         """Begin a run, or put it into the queue. UserError where it is too large, or the queue is full."""
-        need, limit = experiment.bytes(settings) / 2**20, BYTES / 2**20
+        need, limit = experiment.bytes(settings) / 2**20, min(BYTES, budget.shared().most) / 2**20
         if need > limit:
             raise UserError(
                 f"This run would need {need:,.0f} MB; {limit:,.0f} MB are there for it. Make it smaller.",
@@ -133,16 +134,30 @@ class Gym:
         while self.queue and len(self.running) < self.at_once:
             job = self.queue[0]
             begun = job in self.alive
-            if not begun and len(self.alive) >= self.most_alive:
+            size = 0 if begun else job.experiment.bytes(job.settings)
+            if not begun and (len(self.alive) >= self.most_alive or not budget.shared().take(size)):
                 self._clear_away()
                 return
             self.queue.pop(0)
             self.running.append(job)
             job.turn.set()
             if not begun:
-                job.state = "trial"
+                job.state, job.held = "trial", size
                 self.alive.append(job)
-                threading.Thread(target=self._work, args=(job,), name=f"lab {job.experiment.name}", daemon=True).start()
+                work = threading.Thread(target=self._work, args=(job,), name=f"lab {job.experiment.name}", daemon=True)
+                try:
+                    work.start()
+                except RuntimeError:  # no thread to be had: as if it had not begun
+                    job.error = UserError("No run can be started at this moment. Try again in a minute.", "lab_full")
+                    self._leave(job, "failed")
+
+    def _leave(self, job: Job, end: str) -> None:
+        """It is over, and gives back what it had. Holds the lock."""
+        for where in (self.alive, self.running, self.queue):
+            if job in where:
+                where.remove(job)
+        budget.shared().give(job.held)
+        job.held, job.state = 0, end
 
     def _clear_away(self) -> None:
         """Who has been paused for longest, and for long, ends for those who wait. Holds the lock."""
@@ -168,10 +183,7 @@ class Gym:
             job.error = UserError("Something went wrong.", "unknown")
         finally:
             with self._lock:
-                for where in (self.alive, self.running, self.queue):
-                    if job in where:
-                        where.remove(job)
-                job.state = end
+                self._leave(job, end)
                 self._sweep()
                 self._fill()
 

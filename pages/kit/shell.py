@@ -6,13 +6,15 @@ import logging
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import wraps
+from copy import copy
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from pages.kit import plates, state, words
+from pages.kit.turns import turns
 from pages.kit.words import t
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,9 +49,14 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
         ("pages/facts.py", "nav.facts", ":material/fact_check:"),
         ("pages/glossary.py", "nav.glossary", ":material/dictionary:"),
         ("pages/history.py", "nav.history", ":material/history_edu:"),
+        ("pages/check.py", "nav.check", ":material/verified:"),
     ),  # fmt: skip
     "nav.class": (
         ("pages/lesson.py", "nav.lesson", ":material/co_present:"),
+        ("pages/together.py", "nav.together", ":material/cast_for_education:"),
+        ("pages/guide.py", "nav.guide", ":material/auto_stories:"),
+        ("pages/quiz.py", "nav.quiz", ":material/help_center:"),
+        ("pages/record.py", "nav.record", ":material/folder_shared:"),
     ),  # fmt: skip
 }
 WALK = WINGS["nav.walk"]  # the pages on which one sentence's trace is watched
@@ -59,23 +66,47 @@ _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
 
 # The first thing that a browser hears of a page: in which language it is, whether it is projected, and which code its
 # pictures will need, which it then fetches while the page is still being put together. On a phone the navigation is a
-# list that holds headings beside its items, which screen readers must not be told is a list.
+# list that holds headings beside its items, which screen readers must not be told is a list. What a link into a class
+# holds is taken out of the address bar; where one sits in a class is remembered in this tab, over a reload.
 _html_lang = st.components.v2.component(
     "html_lang",
-    js="""export default function ({ data }) {
+    js="""export default function ({ data, setTriggerValue }) {
   document.documentElement.lang = data.lang;
   document.documentElement.toggleAttribute("data-projector", data.projector);
   for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
   const parts = "[data-testid=stSidebarNav] :is(ul, li)";
-  const tidy = () => document.querySelectorAll(parts).forEach((part) => { part.role = "presentation"; });
+  const tidy = () => {
+    document.querySelectorAll(parts).forEach((part) => { part.role = "presentation"; });
+    if (!/[?&](class|teach)=/.test(location.search)) return;
+    const address = new URL(location.href);
+    for (const one of ["class", "teach"]) address.searchParams.delete(one);
+    history.replaceState(history.state, "", address);
+  };
   if (!window.hospitalWatch) {
     window.hospitalWatch = new MutationObserver(tidy);
     window.hospitalWatch.observe(document.body, { childList: true, subtree: true });
   }
   tidy();
+  try {
+    const kept = sessionStorage.getItem("hospital.class");
+    if (data.seat) sessionStorage.setItem("hospital.class", JSON.stringify(data.seat));
+    else if (data.seat === "") sessionStorage.removeItem("hospital.class");
+    else if (kept && !window.hospitalBack) setTriggerValue("back", JSON.parse(kept));
+    window.hospitalBack = true;
+  } catch (error) { console.warn(error); } // a browser that keeps nothing
 }
 """,
 )
+
+
+@cache
+def _pages(lang: str) -> dict[str, list[st.Page]]:
+    """Wings and their pages, to be copied: making one looks its file up on the disk."""
+
+    def page(path: str, key: str, icon: str) -> st.Page:
+        return st.Page(path, title=words.say(lang, key), icon=icon, default=path == PAGES[0][0])
+
+    return {words.say(lang, wing): [page(*row) for row in rows] for wing, rows in WINGS.items() if rows}
 
 
 def navigation() -> st.Page:
@@ -83,11 +114,7 @@ def navigation() -> st.Page:
     title must be set last: otherwise it is the page's alone."""
     st.set_page_config(page_icon=str(ROOT / "assets" / "favicon.svg"), layout="wide")
     page = st.navigation(
-        {
-            t(wing): [st.Page(path, title=t(key), icon=icon, default=path == PAGES[0][0]) for path, key, icon in rows]
-            for wing, rows in WINGS.items()
-            if rows
-        },
+        {wing: [copy(one) for one in pages] for wing, pages in _pages(words.current()).items()},
         position="hidden" if state.hidden("pages") or state.get("projector") else "top",
     )
     st.set_page_config(page_title=f"{page.title} · {t('product')}")
@@ -124,15 +151,25 @@ def run() -> None:
                 "lang": t("language.html"),
                 "modules": [plates.address(drawing)],
                 "projector": bool(state.get("projector")),
+                "seat": st.session_state.get("class.kept"),
             },
+            on_back_change=_back_in_class,
         )
     if state.get("lesson"):
         from pages.kit import lesson
 
         lesson.bar(page)
+    if "class" in st.session_state or "class.over" in st.session_state:
+        from pages.kit import classroom
+
+        classroom.bar(page.url_path)
     inside = _in_shell.set(True)
     try:
         guarded(page.run)()
+        if "class" in st.session_state:
+            from pages.kit import classroom
+
+            classroom.settled()
     finally:
         _in_shell.reset(inside)
 
@@ -155,16 +192,24 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
     @wraps(draw)
     def safely(*args: Any) -> None:
         try:
-            draw(*args)
+            with turns.taken():
+                draw(*args)
         except Exception as error:
             complain(error)
 
     return safely
 
 
+def _back_in_class() -> None:
+    """The page was loaded again in a tab that remembers its place in a class."""
+    from pages.kit import classroom
+
+    classroom.come_back((st.session_state.get("html_lang") or {}).get("back"))
+
+
 def _teachers_link(page: str) -> None:
     """A quiet button; what it opens is brought in only then."""
-    if st.button(t("teacher.open"), icon=":material/cast_for_education:", type="tertiary", key="teacher_open"):
+    if st.button(t("teacher.open"), icon=":material/qr_code_2:", type="tertiary", key="teacher_open"):
         from pages.kit import teacher
 
         teacher.dialog(page)

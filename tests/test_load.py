@@ -1,0 +1,207 @@
+"""A handful of learners at once, and what `load.py` itself must not do. The whole class is `python tests/load.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import threading
+import time
+from pathlib import Path
+
+import load
+import pytest
+from load import Learner, Scenario, Tally
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def found() -> dict:
+    """Six learners for a quarter of a minute, then six sentences in one instant."""
+    with load.server() as (url, process):
+        asyncio.run(load.warm(url))
+        walk = asyncio.run(load.run(url, process, Scenario("few", 6, 15.0), every=2.0))
+        burst = asyncio.run(load.run(url, process, Scenario("few at once", 6, 0.0, burst=True)))
+        same = asyncio.run(equal_sentences(url))
+        return {"walk": walk, "burst": burst, "same": same}
+
+
+async def equal_sentences(url: str) -> list[str]:
+    """What two visitors see who type the same two sentences."""
+    tally, seen = Tally(), []
+
+    async def type_both(learner: Learner) -> None:
+        for text in ("We all read this sentence together, word by word.", load.SENTENCES[0].format("L000N9999")):
+            learner.widgets[learner.box] = load.WidgetState(id=learner.box, string_value=text)
+            await learner.turn("sentence")
+            seen.append(learner.patients())
+
+    for _ in range(2):
+        await load._learn(url, 0, tally, load.Meeting(1), type_both)
+    assert not tally.errors and not tally.lost
+    return seen
+
+
+@pytest.mark.parametrize("run", ["walk", "burst"])
+def test_every_answer_comes_and_is_ones_own(found, run):
+    one = found[run]
+    assert one["lost"] == one["errors"] == one["wrong"] == 0, one["told"]
+    assert one["kinds"]["sentence"]["count"] >= 6
+    assert one["asked"]["none lost"] and one["asked"]["no error"] and one["asked"]["nobody else's"]
+
+
+def test_all_kinds_of_turns_were_there(found):
+    assert {"sentence", "token", "slider"} <= set(found["walk"]["kinds"])
+    assert sum(kind["count"] for kind in found["walk"]["kinds"].values()) == found["walk"]["all"]["count"] >= 20
+
+
+def test_memory_is_looked_at(found):
+    walk = found["walk"]
+    assert 100 < walk["rss_mb"][0] < 1200 and walk["rss_most_mb"] >= max(walk["rss_mb"]) - 1
+    assert walk["cpu_ms_a_turn"] > 0
+    json.dumps(found)
+
+
+def test_the_answer_to_an_equal_sentence_is_equal(found):
+    first, second = found["same"][:2], found["same"][2:]
+    assert first == second and "We all read this" in first[0] and "L000N9999" in first[1]
+
+
+# -- what it sees ------------------------------------------------------------------------------------------------------
+
+
+class Silent:
+    """A socket on which nothing comes."""
+
+    async def send(self, _):
+        pass
+
+    async def recv(self, **_):
+        await asyncio.sleep(9)
+
+
+def test_an_answer_that_does_not_come_is_lost(monkeypatch):
+    monkeypatch.setattr(load, "PATIENCE", 0.05)
+    tally = Tally()
+    with pytest.raises(load.Lost):
+        asyncio.run(Learner(1, Silent(), tally).turn("sentence"))
+    assert tally.lost == 1 and not tally.turns
+
+
+def page_of(number: int, said: str) -> bytes:
+    """A message with a component that speaks of `said`."""
+    message = load.ForwardMsg()
+    one = message.delta.new_element.bidi_component
+    one.id, one.component_name = "x-plates.a.who", "plates"
+    tokens = [{"text": said, "special": False, "partial": False}]
+    one.json = json.dumps({"page": "a.who", "plates": [{"id": "tokens_token", "kind": "tokens", "tokens": tokens}]})
+    return message.SerializeToString()
+
+
+def test_a_stranger_s_sentence_is_seen():
+    tally = Tally()
+    learner = Learner(7, Silent(), tally)
+    learner.typed = 1
+    learner._hear(page_of(7, "I am L007N0001."))
+    learner._check_sentence()
+    assert not tally.wrong
+    learner._hear(page_of(7, "I am L008N0001."))
+    learner._check_sentence()
+    assert len(tally.wrong) == 2 and "L008" in tally.wrong[0], "in the bytes, and on the page"
+
+
+def test_an_old_answer_is_seen():
+    tally = Tally()
+    learner = Learner(7, Silent(), tally)
+    learner.typed = 2
+    learner._hear(page_of(7, "I am L007N0001."))
+    learner._check_sentence()
+    assert len(tally.wrong) == 1
+
+
+# -- what it does not do -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["http://example.org", "https://127.0.0.1:1", "http://10.0.0.1:8501", "http://127.0.0.1.example.org", "ws://localhost", "", "http://localhost@example.org"])
+def test_other_machines_are_left_alone(url):
+    with pytest.raises(SystemExit):
+        load.local(url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8501/", "http://localhost:1", "http://[::1]:8501"])
+def test_this_machine_is_spoken_to(url):
+    assert load.local(url) == url.rstrip("/")
+
+
+@pytest.mark.parametrize("change", [{"learners": 0}, {"learners": load.MOST_LEARNERS + 1}, {"seconds": load.MOST_SECONDS + 1}, {"seconds": -1.0}])
+def test_it_is_bounded(change):
+    with pytest.raises(SystemExit):
+        asyncio.run(load.run("http://127.0.0.1:1", None, dataclasses.replace(load.SCENARIOS["class"], **change)))
+
+
+def test_nobody_there():
+    """No server: everybody is lost, and it ends."""
+    one = asyncio.run(load.run("http://127.0.0.1:9", None, Scenario("empty", 2, 1.0)))
+    assert one["lost"] == 2 and not one["asked"]["none lost"] and "connection: " in " ".join(one["told"])
+
+
+def test_what_is_asked_is_what_was_agreed():
+    asked = load.SCENARIOS
+    assert (asked["class"].learners, asked["class"].median, asked["class"].high) == (50, 100.0, 400.0)
+    assert (asked["double"].learners, asked["double"].high) == (100, 1000.0)
+    assert (asked["burst"].learners, asked["burst"].last) == (50, 3000.0)
+    assert (asked["memory"].seconds, asked["memory"].memory) == (1800.0, 1200.0)
+
+
+# -- whose turn it is --------------------------------------------------------------------------------------------------
+
+
+def test_turns_are_taken_in_order_and_few_at_a_time():
+    from pages.kit.turns import Turns
+
+    turns, inside, most, order = Turns(2), [0], [0], []
+    begun = threading.Barrier(3)
+
+    def first() -> None:
+        with turns.taken(), turns.taken():
+            begun.wait()
+            time.sleep(0.2)
+
+    def later(number: int) -> None:
+        with turns.taken():
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            order.append(number)
+            time.sleep(0.01)
+            inside[0] -= 1
+
+    holders = [threading.Thread(target=first) for _ in range(2)]
+    [one.start() for one in holders]
+    begun.wait()
+    waiting = []
+    for number in range(8):
+        waiting.append(threading.Thread(target=later, args=(number,)))
+        waiting[-1].start()
+        while len(turns._waiting) < number + 1:
+            time.sleep(0.001)
+    [one.join() for one in [*holders, *waiting]]
+    assert order == list(range(8)) and most[0] <= 2
+    assert turns._free == 2 and not turns._waiting
+
+
+def test_a_turn_is_passed_on_however_it_ends():
+    from pages.kit.turns import Turns
+
+    turns = Turns(1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError), turns.taken():
+            raise RuntimeError
+    with turns.taken():
+        others = threading.Thread(target=lambda: turns.taken().__enter__())
+        with turns.given_up():
+            others.start()
+            others.join(10)
+            assert not others.is_alive() and turns._free == 0
+            turns._pass_on()
+    assert turns._free == 1
