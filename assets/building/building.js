@@ -6,7 +6,8 @@
 // lights (the floor that is being reached), and people (stairs, the chosen floor, the room under the pointer).
 
 const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
-const { el, bytes, wide, clamp, fill } = base;
+const { el, bytes, wide, clamp, fill, download } = base;
+const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.url).search, import.meta.url).href); // when it is asked for
 
 const FLOORS_A_SECOND = 7, FLOORS_A_SECOND_STEADY = 2;
 const A_GLANCE = 110; // ms
@@ -28,6 +29,8 @@ class View {
     this.resize.observe(this.stage);
   }
 
+  redraw() { this.draw(true); }
+
   stop() {
     this.walk = null;
     cancelAnimationFrame(this.frame);
@@ -43,8 +46,8 @@ class View {
         (this.chips = el("div", { class: "chips", role: "radiogroup", "aria-labelledby": "patients" }))),
       el("div", { class: "ground" },
         el("section", { class: "house" },
-          (this.title = el("h2")),
-          el("div", { class: "bar" },
+          el("header", {}, (this.title = el("h2")), el("div", { class: "take" }, (this.snap = el("button", { type: "button" })))),
+          (this.bar = el("div", { class: "bar" },
             (this.go = el("button", { class: "push go", type: "button" })),
             el("div", { class: "scrub" },
               (this.down = el("button", { class: "push", type: "button", text: "−" })),
@@ -54,7 +57,7 @@ class View {
             (this.who = el("div", { class: "segments", role: "radiogroup" }, ...["one", "all"].map((value) =>
               el("button", { type: "button", role: "radio", "data-follow": value })))),
             el("label", { class: "speed" }, (this.speedLabel = el("span", { class: "soft" })),
-              (this.speedBox = el("select", {}, ...[0.5, 1, 2, 4].map((v) => el("option", { value: v, text: `×${v}` })))))),
+              (this.speedBox = el("select", {}, ...[0.5, 1, 2, 4].map((v) => el("option", { value: v, text: `×${v}` }))))))),
           (this.stage = el("div", { class: "stage", tabindex: "0", role: "application", "aria-describedby": "keys" },
             layer("walls"), layer("lights"), layer("people"), (this.tip = el("div", { class: "tip", hidden: "" })))),
           el("div", { class: "glass-head" }, (this.glassTitle = el("h3")), (this.glassHint = el("p", { class: "soft" }))),
@@ -74,6 +77,7 @@ class View {
     this.go.onclick = () => this.toggleWalk();
     this.up.onclick = () => this.step(1);
     this.down.onclick = () => this.step(-1);
+    this.snap.onclick = () => this.toPicture();
     this.slide.oninput = () => this.stand(Number(this.slide.value));
     this.who.onclick = (event) => this.choose({ follow: event.target.dataset.follow ?? this.follow });
     this.who.onkeydown = (event) => {
@@ -153,8 +157,19 @@ class View {
       this.placed = data.placed;
     }
     if (relabel) this.label();
+    this.keep(data.fixed ?? [], data.gone ?? []);
     this.showToken();
     this.draw(true);
+  }
+
+  // Controls of what a teacher's link fixed are at rest; those of what it left out are not there.
+  keep(fixed, gone) {
+    for (const control of [this.go, this.slide]) control.disabled = fixed.includes("floor");
+    for (const chip of this.chips.children) chip.disabled = fixed.includes("token");
+    for (const button of this.who.children) button.disabled = fixed.includes("follow");
+    this.chips.closest(".queue").hidden = gone.includes("token");
+    this.who.hidden = gone.includes("follow");
+    this.slide.closest(".scrub").hidden = this.go.hidden = this.speedBox.closest("label").hidden = gone.includes("floor");
   }
 
   // How many patients meet in every room, and find every corridor open.
@@ -245,6 +260,8 @@ class View {
     this.up.setAttribute("aria-label", this.say("floor_up"));
     this.down.setAttribute("aria-label", this.say("floor_down"));
     this.slide.setAttribute("aria-label", this.say("slider"));
+    this.snap.textContent = this.say("png");
+    this.snap.setAttribute("aria-label", this.say("png_of"));
     this.slide.max = shape.floors;
     this.stage.setAttribute("aria-label", this.say("canvas"));
     this.who.setAttribute("aria-label", this.say("follow"));
@@ -386,8 +403,8 @@ class View {
 
   showPlace() {
     const top = this.data.shape.floors;
-    this.up.disabled = this.floor >= top;
-    this.down.disabled = this.floor <= 1;
+    this.up.disabled = this.held("floor") || this.floor >= top;
+    this.down.disabled = this.held("floor") || this.floor <= 1;
     this.slide.value = this.floor;
     this.slide.style.setProperty("--at", `${(100 * (this.floor - 1)) / Math.max(1, top - 1)}%`);
     this.place.textContent = this.say("floor", { floor: this.floor });
@@ -402,7 +419,12 @@ class View {
 
   // -- choosing
 
+  // What a teacher's link fixed stays as it is.
   choose({ token = this.token, floor = this.floor, follow = this.follow, room = null }) {
+    if (this.held("token")) token = this.token;
+    if (this.held("follow")) follow = this.follow;
+    if (this.held("floor")) floor = this.floor;
+    if (this.held("room")) room = null;
     const other = token !== this.token || follow !== this.follow;
     if (!other && floor === this.floor && room == null) return;
     [this.token, this.floor, this.follow] = [token, floor, follow];
@@ -419,7 +441,10 @@ class View {
     this.report("pick", { id, token, floor, follow, number, room });
   }
 
+  held(name) { return (this.data.fixed ?? []).includes(name); }
+
   visit(floor, room) { // through the door of a room: the page of its department opens
+    if (this.held("floor") && floor !== this.floor) return;
     this.pause();
     this.choose({ floor, room });
   }
@@ -475,6 +500,7 @@ class View {
 
   toggleWalk() {
     if (this.walk != null) return this.pause();
+    if (this.held("floor")) return;
     const top = this.data.shape.floors;
     this.walk = this.floor >= top ? 1 : this.floor;
     let before = performance.now();
@@ -519,22 +545,24 @@ class View {
 
   layout() {
     const { floors, rooms, corridors } = this.data.shape;
-    const width = this.stage.clientWidth, dpr = window.devicePixelRatio || 1;
-    const narrow = width < 560;
-    const px = (v) => Math.round(v * dpr);
+    const width = this.stage.clientWidth, dpr = this.fine || window.devicePixelRatio || 1;
+    const narrow = width / this.unit < 560;
+    const px = (v) => Math.round(v * dpr * this.unit);
     const labels = px(narrow ? 20 : 52), stairs = labels + px(narrow ? 4 : 9), shaft = px(narrow ? 22 : 44);
     const nurse = stairs + shaft + px(narrow ? 8 : 12), left = nurse + px(narrow ? 7 : 11), gap = px(narrow ? 2 : 4);
-    const space = px(width) - left - px(2) - gap * (corridors - 1);
+    const space = Math.round(width * dpr) - left - px(2) - gap * (corridors - 1);
     // Whole pixels give an even row of windows; where that would leave much of the width empty, rooms are not whole.
     const whole = Math.floor(space / rooms), even = whole * rooms > 0.88 * space;
     const room = even ? whole : space / rooms;
-    const pitch = px(clamp(Math.round((narrow ? 490 : 550) / floors), 7, 30));
+    // On a projector the whole house is seen at once, with what works it above.
+    const high = this.host.hasAttribute("data-projector") ? (0.66 * window.innerHeight) / this.unit : narrow ? 490 : 550;
+    const pitch = px(clamp(Math.round(high / floors), 7, 30));
     const top = px(22), size = rooms / corridors;
     return {
       dpr, px, narrow, labels, stairs, shaft, nurse, left, gap, room, even, pitch, top, size,
       wall: Math.max(1, Math.round(pitch * 0.18)), high: pitch - Math.max(1, Math.round(pitch * 0.18)),
       right: left + room * rooms + gap * (corridors - 1),
-      bottom: top + floors * pitch, width: px(width), height: top + floors * pitch + px(8),
+      bottom: top + floors * pitch, width: Math.round(width * dpr), height: top + floors * pitch + px(8),
       x: (index) => Math.round(left + index * room) + Math.floor(index / size) * gap,
       y: (floor) => top + (floors - floor) * pitch,
     };
@@ -767,7 +795,7 @@ class View {
       lines.push(called ? this.say("tip_called", { weight: this.fixed(called.weight, 2) }) : this.say(open ? "tip_open" : "tip_closed"));
       lines.push(this.say("tip_scores", { score: this.fixed(score, 2), bias: this.fixed(bias, 3) }));
     }
-    return [...lines, this.say("tip_go")];
+    return this.held("room") || (this.held("floor") && floor !== this.floor) ? lines : [...lines, this.say("tip_go")];
   }
 
   drawTip(g) {
@@ -791,6 +819,19 @@ class View {
     const box = tip.getBoundingClientRect(), y = h.glass ? 0 : g.y(h.floor) / g.dpr, above = y - box.height - 8;
     tip.style.left = `${clamp(middle / g.dpr - box.width / 2, 0, Math.max(0, this.width - box.width))}px`;
     tip.style.top = `${above > 0 || h.glass ? above : y + g.pitch / g.dpr + 8}px`;
+  }
+
+  // The house as a picture, without what works it, drawn finer than on screen.
+  async toPicture() {
+    const { FINE, painted, origin } = await picture(), house = this.title.closest(".house"), works = [this.bar, this.keys];
+    this.fine = FINE;
+    works.forEach((part) => { part.hidden = true; });
+    this.draw(true);
+    const image = painted(house, origin(this));
+    works.forEach((part) => { part.hidden = false; });
+    this.fine = null;
+    this.draw(true);
+    image.toBlob((blob) => download(blob, "building.png"));
   }
 
   // -- the pointer

@@ -16,7 +16,7 @@ export function rendering(View, css) {
     if (!views.has(host)) {
       const sheets = [await look, await own], root = host.getRootNode();
       if (!root.adoptedStyleSheets.includes(sheets[1])) root.adoptedStyleSheets = [...root.adoptedStyleSheets, ...sheets];
-      if (!views.has(host)) views.set(host, new View(host));
+      if (!views.has(host)) views.set(host, measured(new View(host), host));
     }
     const view = views.get(host);
     view.report = setStateValue;
@@ -25,6 +25,24 @@ export function rendering(View, css) {
     view.update(data);
     return () => { view.stop(); };
   };
+}
+
+// `view.unit`: how large the page's type is, 1 where it is as usual and more on a projector; canvases grow with it. The
+// host knows of the projector too, since the style of a component does not see the page around it.
+function measured(view, host) {
+  const ruler = el("i", { class: "ruler", "aria-hidden": "true" });
+  host.append(ruler);
+  const check = () => {
+    const unit = ruler.getBoundingClientRect().width / 16 || 1, projected = document.documentElement.hasAttribute("data-projector");
+    if (unit === view.unit && projected === host.hasAttribute("data-projector")) return;
+    view.unit = unit;
+    host.toggleAttribute("data-projector", projected);
+    if (view.data) view.redraw?.();
+  };
+  check();
+  new ResizeObserver(check).observe(ruler);
+  new MutationObserver(check).observe(document.documentElement, { attributeFilter: ["data-projector"] });
+  return view;
 }
 
 function sky(host) {
@@ -44,6 +62,13 @@ export function el(tag, attributes = {}, ...children) {
   }
   node.append(...children);
   return node;
+}
+
+// A file for the visitor, made here.
+export function download(blob, name) {
+  const link = el("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
 export function bytes(text) {

@@ -4,7 +4,8 @@
 // server, an index travels as the number that people call it by: index + the axis' offset.
 
 const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
-const { el, bytes, floats, clamp, fill } = base;
+const { el, bytes, floats, clamp, fill, download } = base;
+const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.url).search, import.meta.url).href); // when it is asked for
 
 const LIT = 1, CLOSED = 2; // bits of a mask
 // Lines are told apart without colour too; what comes nearest in a border, for the key.
@@ -46,9 +47,15 @@ class View {
       this.grid.replaceChildren(...this.plates.map((plate) => plate.node));
       this.plates.forEach((plate) => this.resize.observe(plate.node));
     }
+    this.redraw();
+  }
+
+  redraw() {
     this.colours = new Map();
     this.plates.forEach((plate) => plate.draw());
   }
+
+  get projected() { return this.host.hasAttribute("data-projector"); }
 
   colour(name) {
     if (!this.colours.has(name)) this.colours.set(name, getComputedStyle(this.host).getPropertyValue(`--${name}`).trim());
@@ -109,7 +116,8 @@ class Plate {
     this.legend = el("ul", { class: "key" });
     this.copy = el("button", { type: "button", onclick: () => this.toClipboard() });
     this.save = el("button", { type: "button", onclick: () => this.toFile() });
-    this.tools = el("div", { class: "take" }, this.copy, this.save);
+    this.snap = el("button", { type: "button", onclick: () => this.toPicture() });
+    this.tools = el("div", { class: "take" }, this.copy, this.save, this.snap);
     this.head = el("header", {}, this.title, this.tools);
     this.node = el("section", {}, this.from, this.head, this.body, this.legend, this.note);
   }
@@ -131,8 +139,10 @@ class Plate {
     const say = (key, values) => this.view.say(key, values);
     this.copy.textContent = say("copy");
     this.save.textContent = say("csv");
+    this.snap.textContent = say("png");
     this.copy.setAttribute("aria-label", say("copy_of", { title: d.title }));
     this.save.setAttribute("aria-label", say("csv_of", { title: d.title }));
+    this.snap.setAttribute("aria-label", say("png_of", { title: d.title }));
     const key = d.key ?? [];
     let lines = 0;
     this.legend.hidden = !key.length;
@@ -159,10 +169,17 @@ class Plate {
     return this.rows().map((row) => row.map((cell) => quote(String(cell))).join(between)).join("\r\n") + "\r\n";
   }
 
-  toFile() {
-    const link = el("a", { href: URL.createObjectURL(new Blob(["\ufeff", this.csv()], { type: "text/csv" })), download: `${this.d.id}.csv` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  toFile() { download(new Blob(["\ufeff", this.csv()], { type: "text/csv" }), `${this.d.id}.csv`); }
+
+  // As it stands here, with its title, key and note, drawn finer than on screen.
+  async toPicture() {
+    const { FINE, painted, origin } = await picture();
+    this.view.fine = FINE;
+    this.draw();
+    const image = painted(this.node, origin(this.view));
+    this.view.fine = null;
+    this.draw();
+    image.toBlob((blob) => download(blob, `${this.d.id}.png`));
   }
 
   async toClipboard() {
@@ -206,20 +223,26 @@ class Drawn extends Plate {
     this.own = null;
   }
 
-  // A drawing context in CSS pixels, cleared; null while there is no room.
+  // As wide as there is room, in units of the page's type.
+  get room() { return this.stage.clientWidth / this.view.unit; }
+
+  // A picture as high as `height` is higher on a projector, where nothing else is to be seen beside it.
+  tall(height) { return this.view.projected ? 1.4 * height : height; }
+
+  // A drawing context in such units, cleared; null while there is no room.
   begin(height) {
-    const width = this.stage.clientWidth, dpr = window.devicePixelRatio || 1;
+    const width = this.room, unit = this.view.unit, dpr = (this.view.fine || window.devicePixelRatio || 1) * unit;
     if (!width) return null;
     const w = Math.round(width * dpr), h = Math.round(height * dpr);
     if (this.canvas.width !== w || this.canvas.height !== h) {
       this.canvas.width = w;
       this.canvas.height = h;
-      this.canvas.style.height = `${height}px`;
+      this.canvas.style.height = `${height * unit}px`;
     }
     const c = this.canvas.getContext("2d");
     c.setTransform(dpr, 0, 0, dpr, 0, 0);
     c.clearRect(0, 0, width, height);
-    c.font = `11.5px ${getComputedStyle(this.view.host).fontFamily}`;
+    c.font = `${this.view.projected ? 12.5 : 11.5}px ${getComputedStyle(this.view.host).fontFamily}`;
     c.textBaseline = "middle";
     this.width = width;
     this.height = height;
@@ -239,8 +262,8 @@ class Drawn extends Plate {
   chosen(axis) { return index(axis, this.view.picked?.[axis.name]); }
 
   over(event, click) {
-    const box = this.canvas.getBoundingClientRect();
-    const at = this.at(event.clientX - box.left, event.clientY - box.top);
+    const box = this.canvas.getBoundingClientRect(), { unit } = this.view;
+    const at = this.at((event.clientX - box.left) / unit, (event.clientY - box.top) / unit);
     this.own = at;
     this.view.point(at && this.named(at));
     if (click && at) this.view.pick(this.named(at));
@@ -277,9 +300,9 @@ class Drawn extends Plate {
     this.tip.hidden = !this.own;
     if (!this.own) return;
     this.tip.replaceChildren(...this.lines(this.own).map((text) => el("p", { text })));
-    const box = this.tip.getBoundingClientRect(), above = y - box.height - 10;
-    this.tip.style.left = `${clamp(x - box.width / 2, 0, Math.max(0, this.width - box.width))}px`;
-    this.tip.style.top = `${above > -60 ? above : y + 16}px`;
+    const box = this.tip.getBoundingClientRect(), { unit } = this.view, above = y * unit - box.height - 10;
+    this.tip.style.left = `${clamp(x * unit - box.width / 2, 0, Math.max(0, this.width * unit - box.width))}px`;
+    this.tip.style.top = `${above > -60 ? above : y * unit + 16}px`;
   }
 
   states(index) {
@@ -307,7 +330,7 @@ function clearest(light, view, names) {
 class Bars extends Drawn {
   draw() {
     const d = this.d, axis = d.axes[0], n = axis.count;
-    const c = this.begin(d.height ?? 118);
+    const c = this.begin(this.tall(d.height ?? 118));
     if (!c) return;
     const finite = [...this.values, ...(this.before ?? [])].filter(Number.isFinite);
     let [low, high] = d.domain ?? [Math.min(0, ...finite), Math.max(0, ...finite)];
@@ -535,7 +558,7 @@ class Grids extends Drawn {
   }
 
   draw() {
-    const d = this.d, v = this.view, [panels, rows, cols] = d.axes, [n, m] = this.cells, room = this.stage.clientWidth;
+    const d = this.d, v = this.view, [panels, rows, cols] = d.axes, [n, m] = this.cells, { room } = this;
     const across = Math.ceil(Math.sqrt(panels.count)), down = Math.ceil(panels.count / across), wide = room >= 720;
     const left = d.left ?? 64, named = rows.count <= 64, foot = named ? 48 : 20, name = 20;
     const side = (wide ? Math.min(room / 2, 600) : room) - left - 2, tall = name + side + foot;
@@ -688,7 +711,7 @@ class Lines extends Drawn {
   }
 
   draw() {
-    const d = this.d, axis = d.axes[0], n = axis.count, c = this.begin(d.height ?? 210);
+    const d = this.d, axis = d.axes[0], n = axis.count, c = this.begin(this.tall(d.height ?? 210));
     if (!c) return;
     const all = this.series.flatMap((one) => [...one.values, ...(one.low ?? []), ...(one.high ?? [])]).filter(Number.isFinite);
     let [low, high] = d.domain ?? [Math.min(...all), Math.max(...all)];
@@ -764,8 +787,8 @@ class Lines extends Drawn {
 class Squares extends Drawn {
   draw() {
     const d = this.d, v = this.view, most = Math.max(...this.values), left = 4;
-    const size = clamp(Math.floor(Math.sqrt((this.stage.clientWidth * 150) / Math.max(most, 1)) * 0.9), 1, 14), pitch = size + (size > 3 ? 1 : 0.5);
-    const across = Math.max(1, Math.floor((this.stage.clientWidth - left * 2) / pitch));
+    const size = clamp(Math.floor(Math.sqrt((this.room * 150) / Math.max(most, 1)) * 0.9), 1, 14), pitch = size + (size > 3 ? 1 : 0.5);
+    const across = Math.max(1, Math.floor((this.room - left * 2) / pitch));
     const tall = Array.from(this.values, (count) => Math.ceil(count / across) * pitch);
     const c = this.begin(tall.reduce((a, b) => a + b + 30, 4));
     if (!c) return;
@@ -901,7 +924,12 @@ class Facts extends Plate {
 
 // Entries to read, one below the other: what is said on one side, what is told about it on the other.
 class Cards extends Plate {
-  constructor(view) { super(view); this.list = el("div", { class: "cards" }); this.body.append(this.list); }
+  constructor(view) {
+    super(view);
+    this.list = el("div", { class: "cards" });
+    this.body.append(this.list);
+    this.snap.hidden = true; // to be read, not to be looked at
+  }
 
   take(d) {
     super.take(d);
@@ -1016,9 +1044,11 @@ class Tokens extends Plate {
 
   draw() {
     const axis = this.d.axes[0], here = index(axis, this.view.picked?.[axis.name]), hot = this.view.hover[this.lights()];
+    const fixed = !this.view.data.picks.includes(axis.name); // nothing can be chosen, whoever fixed it
     [...this.list.children].forEach((chip, i) => {
       chip.setAttribute("aria-checked", i === here);
       chip.tabIndex = i === here ? 0 : -1;
+      chip.disabled = fixed;
       chip.dataset.here = hot === i + (axis.offset ?? 0);
     });
   }
@@ -1056,8 +1086,10 @@ class Stepper extends Plate {
     this.slide.setAttribute("aria-valuetext", this.out.textContent);
     this.down.setAttribute("aria-label", this.view.say("less", { what: this.d.title ?? this.d.alt }));
     this.more.setAttribute("aria-label", this.view.say("more", { what: this.d.title ?? this.d.alt }));
-    this.down.disabled = here <= (this.d.low ?? 0);
-    this.more.disabled = here >= axis.count - 1;
+    const fixed = !this.view.data.picks.includes(axis.name);
+    this.slide.disabled = fixed;
+    this.down.disabled = fixed || here <= (this.d.low ?? 0);
+    this.more.disabled = fixed || here >= axis.count - 1;
   }
 }
 

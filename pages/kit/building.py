@@ -117,11 +117,11 @@ def data(
             "cached": c.cache_numbers_per_token,
             "uncached": costs.full_cache_numbers_per_token(c),
         },
-        "detail": _detail(trace, tokenizer, token, likely),
+        "detail": detail(trace, tokenizer, token, likely),
     }
 
 
-def _detail(trace: Trace, tokenizer: Tokenizer, token: int, likely: int) -> dict[str, Any]:
+def detail(trace: Trace, tokenizer: Tokenizer, token: int, likely: int = 5) -> dict[str, Any]:
     """What only the followed token's scores say."""
     scores, choice = trace.scores[:, token].numpy(), trace.choice_scores[:, token].numpy()  # (M, E)
     bias = np.where(np.isfinite(choice), choice - scores, np.float32(0))
