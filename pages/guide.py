@@ -1,0 +1,177 @@
+"""The teacher's guide: before class, lesson plans, page by page, and a worksheet made from the visitor's sentence."""
+
+from pages.kit.shell import require_shell
+
+require_shell()
+
+from functools import partial  # noqa: E402
+
+import streamlit as st  # noqa: E402
+
+from pages.kit import ask, chapter, library, plates, shell, state, words  # noqa: E402
+from pages.kit.code import source  # noqa: E402
+from pages.kit.figures import guide  # noqa: E402
+from pages.kit.words import t  # noqa: E402
+
+FIGURES = "pages/kit/figures/guide.py"
+PREVIEW = 720  # pixels
+
+visit = chapter.enter("guide")
+told = not state.hidden("answers")  # a teacher's link may leave them out
+st.html(shell.ROOT / "assets" / "guide" / "guide.css")
+with st.container(horizontal=True, gap="small", key="guide_print"):
+    st.download_button(
+        t("guide.print"),
+        data=partial(guide.printed, words.current()),
+        file_name=f"{t('guide.print_name')}.html",
+        mime="text/html",
+        on_click="ignore",
+        icon=":material/print:",
+        key="guide_all",
+        disabled=not told,
+    )
+
+# -- before class
+
+chapter.explain("guide.check", code=[source(FIGURES, "numbers"), source(FIGURES, "config")])
+st.html(guide.checklist())
+
+# -- lesson plans
+
+plans = guide.plans()
+chapter.explain("guide.plan", code=[library.entry("guide", "plan", "short"), source(FIGURES, "link")])
+plan = plans[state.get("plan_for") if state.get("plan_for") in plans else next(iter(plans))]
+lessons = {name: guide.plan_name(one) for name, one in plans.items()}
+state.show("guide.plan", plan.name)
+st.segmented_control(
+    t("guide.plan.choose"),
+    list(lessons),
+    format_func=lessons.__getitem__,
+    key="guide.plan",
+    required=True,
+    on_change=lambda: state.put("plan_for", st.session_state["guide.plan"]),
+)
+st.markdown(guide.about(plan))
+with st.container(key="plan_rows"):
+    for step, path, name in guide.steps_of(plan):
+        with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
+            st.page_link(
+                path, label=t("guide.plan.row", minutes=step.minutes, page=name), query_params=guide.link(step.page)
+            )
+            st.html(f"<p class='guide'>{guide.step(plan, step)}</p>")
+st.caption(t("guide.plan.total", minutes=plan.minutes))
+if door := library.door(["lesson"]):
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.markdown(t("guide.plan.guided"))
+        st.page_link("pages/lesson.py", label=door.label, icon=":material/co_present:")
+
+# -- page by page
+
+entries, files = guide.entries(), {path.split("/")[-1][: -len(".py")]: (path, icon) for path, _, icon in shell.PAGES}
+typed, page, who = state.get("guide_find"), state.get("guide_page"), state.get("guide_for")
+several = guide.shown(typed, page, who)
+chapter.explain(
+    "guide.pages",
+    code=[library.entry("guide", "page", "department"), source(FIGURES, "shown"), source(FIGURES, "values")],
+    shown=len(several),
+    count=len(entries),
+)
+names = {"": t("guide.everything"), **{one.page: one.name for one in entries.values()}}
+people = {"": t("guide.anybody"), **{one: t(f"guide.for.{one}") for one in guide.FOR}}
+state.show("guide.find", typed or "")
+state.show("guide.page", page if page in entries else "")
+state.show("guide.for", who if who in guide.FOR else "")
+with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
+    st.selectbox(
+        t("guide.page"),
+        list(names),
+        format_func=names.__getitem__,
+        key="guide.page",
+        on_change=lambda: state.put("guide_page", st.session_state["guide.page"] or None),
+    )
+    st.text_input(
+        t("guide.find"),
+        key="guide.find",
+        max_chars=state.MAX_SEARCH,
+        placeholder=t("guide.find_hint"),
+        icon=":material/search:",
+        on_change=lambda: state.put("guide_find", st.session_state["guide.find"].strip() or None),
+    )
+    st.pills(
+        t("guide.who"),
+        list(people),
+        format_func=people.__getitem__,
+        key="guide.for",
+        required=True,
+        wrap=True,
+        on_change=lambda: state.put("guide_for", st.session_state["guide.for"] or None),
+    )
+for one in several:
+    path, icon = files[one.page]
+    label = f"**{shell.plain(one.name)}** · {shell.plain(guide.meta(one))}"
+    with st.expander(label, expanded=len(several) == 1, icon=icon, key=f"guide {one.page}"):
+        st.page_link(
+            path, label=t("guide.go", page=one.name), icon=":material/open_in_new:", query_params=guide.link(one.page)
+        )
+        st.html(guide.entry(one, answers=told))
+if not several:
+    st.info(t("guide.nothing", all=t("guide.everything")), icon=":material/search_off:")
+
+place = st.container(key="sheet_place")  # filled last: what looks at a sentence brings torch in, which takes a second
+chapter.end(visit, "accurate", "people")
+
+# -- the worksheet
+
+with place:
+    head = st.container()
+    sentence = ask.sentence()
+    with st.spinner(t("lobby.opening")):
+        from pages.kit import worksheet
+
+        seen = chapter.look("guide", sentence, floors="departments")
+    c, lang, depth = seen.trace.config, words.current(), state.get("depth")
+    with head:
+        chapter.explain(
+            "guide.sheet",
+            code=[source("pages/kit/worksheet.py", "document"), source("pages/kit/exercises.py", "by_rule")],
+            token=seen.name(),
+            floor=seen.floor,
+        )
+    floor = plates.axis("floor", c.num_hidden_layers, offset=1)
+    plates.mount(
+        "guide.who",
+        [
+            plates.tokens(seen.chips, title=t("chapter.patients")),
+            plates.stepper(floor, title=t("chapter.floor"), low=c.first_k_dense_replace),
+        ],
+        {"token": seen.token, "floor": seen.floor},
+    )
+    parts = worksheet.PARTS if told else worksheet.PARTS[:1]
+    with st.container(horizontal=True, gap="small", key="sheet_files"):
+        for part in parts:
+            st.download_button(
+                t(f"guide.sheet.download_{part}"),
+                data=partial(worksheet.document, seen, lang, depth, part),
+                file_name=f"{t(f'guide.sheet.name_{part}')}.html",
+                mime="text/html",
+                on_click="ignore",
+                icon=":material/download:",
+                type="primary" if part == parts[0] else "secondary",
+                key=f"sheet {part}",
+            )
+    st.caption(t("guide.sheet.how"))
+    views = {part: t(f"guide.sheet.{part}") for part in parts}
+    shown = st.segmented_control(
+        t("guide.sheet.view"),
+        parts,
+        default=parts[0],
+        format_func=views.__getitem__,
+        key="sheet_view",
+        required=True,
+    )
+    st.iframe(
+        worksheet.document(seen, lang, depth, shown or parts[0]),
+        height=PREVIEW,
+        tab_index=0,
+        alt=t("guide.sheet.preview"),
+    )
