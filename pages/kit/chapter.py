@@ -289,6 +289,10 @@ def predict(
             asked, hits = score()
             if asked:
                 st.caption(t("chapter.score", right=hits, asked=asked))
+        if "class" in st.session_state:
+            from pages.kit import classroom
+
+            classroom.tally(place, options, said)
     return said is not None
 
 

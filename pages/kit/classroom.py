@@ -104,8 +104,10 @@ def join(typed: str) -> None:
 def teach(typed: str, secret: str) -> None:
     """Become the teacher of a class by its secret. ClassError for a wrong one."""
     code = classes.code_of(typed)
-    rooms().look(code, secret=secret)
+    board = rooms().look(code, secret=secret).board
     _sit(Seat(code, secret=secret))
+    if board.page:  # what is opened from here goes on with what the class looks at
+        _wear(board)
 
 
 def come_back(kept: Any) -> None:
@@ -201,15 +203,21 @@ def _take(place: Seat, board: Board, alone: bool) -> None:
     place.turn = board.turn
     if board.page not in FOLLOWED:
         return
-    before, arrived = _mine(place), state.from_link(board.link)
-    for one in state.SETTINGS:
-        if one.link and one.name not in OWN:
-            state.place(one.name, arrived.get(one.name))
+    before = _mine(place)
+    _wear(board)
     place.agreed = (board.page, _mine(place)[1])
     if board.page != place.page:
         st.switch_page(FOLLOWED[board.page])
     elif alone and place.agreed != before:
         st.rerun()
+
+
+def _wear(board: Board) -> None:
+    """The board's settings."""
+    shown = state.from_link(board.link)
+    for one in state.SETTINGS:
+        if one.link and one.name not in OWN:
+            state.place(one.name, shown.get(one.name))
 
 
 def settled() -> None:
@@ -363,10 +371,10 @@ def questions(where: str) -> None:
     @shell.guarded
     def body() -> None:
         place = seat()
-        if place is None or place.secret is None:
+        if place is None or not place.teaches:
             return
-        board = rooms().look(place.code).board
-        _list(place, board, where)
+        if view := look():
+            _list(view.board, where)
 
     body()
 
@@ -380,7 +388,7 @@ def _do(what: str, *args: object) -> None:
             st.session_state[OVER] = error
 
 
-def _list(place: Seat, board: Board, where: str) -> None:
+def _list(board: Board, where: str) -> None:
     key = f"class_asking_{where}"
     state.show(key, board.asking)
     st.toggle(t("together.questions.allow"), key=key, on_change=lambda: _do("allow", st.session_state[key]))
