@@ -74,9 +74,9 @@ class Finding(NamedTuple):
     tolerance: float = 0.0
 
 
-APART = "apart"  # what a proof says before a long piece that is not a pass of this model and need hold nobody up
-Piece = str | None  # None, or APART
-Work = Generator[Piece, None, Finding]
+REST = "rest"  # what a proof says between two pieces of work
+APART = "apart"  # and before a long piece that is no pass of this model and need hold nobody up
+Work = Generator[str, None, Finding]
 
 
 class Missing(Exception):
@@ -91,15 +91,15 @@ class Subject:
         self.ids = [live.encode(text) for text in _examples()]
         self._traces: dict[int, Trace] = {}
 
-    def traces(self) -> Generator[Piece, None, list[Trace]]:
+    def traces(self) -> Generator[str, None, list[Trace]]:
         """Of every example, each made once; rests after each that is made."""
         for at, ids in enumerate(self.ids):
             if at not in self._traces:
                 self._traces[at] = self.engine.trace(ids)
-                yield
+                yield REST
         return [self._traces[at] for at in range(len(self.ids))]
 
-    def gated(self) -> Generator[Piece, None, list[Trace]]:
+    def gated(self) -> Generator[str, None, list[Trace]]:
         """`traces`, where there are gates."""
         if not self.c.num_moe_layers:
             raise Missing("no_experts")
@@ -199,12 +199,12 @@ def _digest(s: Subject) -> Work:
     note = s.folder / SUM if s.folder is not None else None
     if note is None or not note.is_file():
         raise Missing("no_sum")
-    yield
+    yield REST
     found = hashlib.sha256()
     with open(note.with_name(WEIGHTS), "rb") as file:
         while part := file.read(2**24):
             found.update(part)
-            yield
+            yield REST
     return _equal(found.hexdigest(), (note.read_text("utf-8", "replace").split() or [""])[0])
 
 
@@ -213,7 +213,7 @@ def _numbers(module: torch.nn.Module) -> int:
 
 
 def _parameters(s: Subject) -> Work:
-    yield
+    yield REST
     mtp = s.engine.model.mtp
     return _equal(_numbers(s.engine.model) - (_numbers(mtp) if mtp is not None else 0), parameters(s.c).main)
 
@@ -221,13 +221,13 @@ def _parameters(s: Subject) -> Work:
 def _mtp(s: Subject) -> Work:
     if s.engine.model.mtp is None:
         raise Missing("no_mtp")
-    yield
+    yield REST
     return _equal(_numbers(s.engine.model.mtp), parameters(s.c).mtp)
 
 
 def _published(what: str) -> Callable[[Subject], Work]:
     def work(s: Subject) -> Work:
-        yield
+        yield REST
         row, count = catalogue.find("deepseek-v3"), parameters(ModelConfig.preset("deepseek-v3"))
         said = next(figure for figure in row.published if figure.what == what)
         c = ModelConfig.preset("deepseek-v3")
@@ -240,14 +240,14 @@ def _published(what: str) -> Callable[[Subject], Work]:
 def _cache(s: Subject) -> Work:
     cache = s.engine.new_cache()
     s.engine.forward(s.ids[0], cache)
-    yield
+    yield REST
     return _equal(cache.bytes, cache_bytes(s.c, len(s.ids[0])))
 
 
 def _tokenizer(s: Subject) -> Work:
     if not s.live.tokenizer.is_byte_level:
         raise Missing("not_bytes")
-    yield
+    yield REST
     texts = [*_examples(), *ODD_TEXTS]
     return _equal(sum(s.live.tokenizer.decode(s.live.tokenizer.encode(text)) == text for text in texts), len(texts))
 
@@ -311,7 +311,7 @@ def _choice(s: Subject) -> Work:
                 left = [one if i // size in kept else -torch.inf for i, one in enumerate(scores)]
                 wanted, apart = _best(left, c.num_experts_per_tok)
                 wrong += set(wanted) != set(called) and min(clear, apart) > TIE
-        yield
+        yield REST
     return _equal(wrong, 0)
 
 
@@ -330,20 +330,20 @@ def _opinions(s: Subject) -> Work:
     if not s.c.num_moe_layers:
         raise Missing("no_experts")
     trace, gap = s.engine.trace(s.ids[0]), 0.0
-    yield
+    yield REST
     for layer in range(s.c.first_k_dense_replace, s.c.num_hidden_layers):
         for token in (0, len(trace.ids) - 1):
             added = trace.ffn_output[layer, token]
             apart = s.engine.opinions(trace, layer, token).sum(0)
             gap = max(gap, float((apart - added).norm() / trace.hidden[layer + 1, token].norm()))
-        yield
+        yield REST
     return _near(gap, OPINION_TOLERANCE, "the state's length")
 
 
 # -- two ways to one result -------------------------------------------------------------------------------------------
 
 
-def _each(s: Subject, other: Callable[[list[int], Trace], Generator[Piece, None, Tensor]]) -> Work:
+def _each(s: Subject, other: Callable[[list[int], Trace], Generator[str, None, Tensor]]) -> Work:
     """The largest gap between the engine's logits and another way's, over all examples."""
     traces, worst = (yield from s.traces()), 0.0
     for ids, trace in zip(s.ids, traces, strict=True):
@@ -352,31 +352,31 @@ def _each(s: Subject, other: Callable[[list[int], Trace], Generator[Piece, None,
 
 
 def _readable(s: Subject) -> Work:
-    def other(ids: list[int], trace: Trace) -> Generator[Piece, None, Tensor]:
+    def other(ids: list[int], trace: Trace) -> Generator[str, None, Tensor]:
         with torch.inference_mode():
             states, _, _ = s.engine.model(torch.tensor([ids]))
             logits = s.engine.model.lm_head(states)[0]
-        yield
+        yield REST
         return logits
 
     return (yield from _each(s, other))
 
 
 def _decode(s: Subject) -> Work:
-    def other(ids: list[int], trace: Trace) -> Generator[Piece, None, Tensor]:
+    def other(ids: list[int], trace: Trace) -> Generator[str, None, Tensor]:
         cache, rows = s.engine.new_cache(), []
         for id in ids:
             rows.append(s.engine.forward([id], cache)[0])
-            yield
+            yield REST
         return torch.cat(rows)
 
     return (yield from _each(s, other))
 
 
 def _plain(s: Subject) -> Work:
-    def other(ids: list[int], trace: Trace) -> Generator[Piece, None, Tensor]:
+    def other(ids: list[int], trace: Trace) -> Generator[str, None, Tensor]:
         logits = s.engine.forward(ids, attention="plain")[0]
-        yield
+        yield REST
         return logits
 
     return (yield from _each(s, other))
@@ -386,7 +386,7 @@ def _traced(s: Subject) -> Work:
     traces, differ = (yield from s.traces()), 0
     for ids, trace in zip(s.ids, traces, strict=True):
         differ += int((s.engine.forward(ids)[0] != trace.logits).sum())
-        yield
+        yield REST
     return _equal(differ, 0)
 
 
@@ -400,7 +400,7 @@ def _causality(s: Subject) -> Work:
             worst = max(worst, float((changed.logits[:at] - trace.logits[:at]).abs().max() / trace.logits.abs().max()))
             if bool((changed.logits[at:] == trace.logits[at:]).all()):
                 return Finding("nothing changed at all", "another answer from there on", False)
-            yield
+            yield REST
     return _near(worst, TOLERANCE, LARGEST)
 
 
@@ -412,13 +412,13 @@ def _speculation(s: Subject) -> Work:
         greedy: list[int] = []
         for result in stream(s.engine, ids):
             greedy.append(result.id)
-            yield
+            yield REST
             if len(greedy) == tokens or result.id == s.c.eos_token_id:
                 break
         guessed: list[int] = []
         for so_far in speculate(s.engine, ids, tokens):
             guessed = list(so_far.ids)
-            yield
+            yield REST
         same += greedy == guessed
     return _equal(same, len(several))
 
@@ -447,14 +447,14 @@ def changes(c: ModelConfig, trace: Trace) -> list[tuple[Interventions, bool]]:
 def _reach(s: Subject) -> Work:
     """Run whole, not from the changed floor on: below it not one bit may differ, above it something must."""
     trace, right = s.engine.trace(s.ids[0]), 0
-    yield
+    yield REST
     several = changes(s.c, trace)
     for do, felt in several:
         at = do.first_layer(s.c)
         changed = s.engine.trace(s.ids[0], do)
         below = bool((changed.hidden[: at + 1] == trace.hidden[: at + 1]).all())
         right += below and (not felt or bool((changed.hidden[at + 1] != trace.hidden[at + 1]).any()))
-        yield
+        yield REST
     return _equal(right, len(several))
 
 
@@ -462,11 +462,11 @@ def _base(s: Subject) -> Work:
     """What is taken over from an untouched pass, against all of it computed again."""
     ids, differ = s.ids[0], 0
     trace = s.engine.trace(ids)
-    yield
+    yield REST
     for do, _ in changes(s.c, trace):
         short, whole = s.engine.trace(ids, do, trace), s.engine.trace(ids, do)
         differ += int((short.hidden != whole.hidden).sum()) + int((short.logits != whole.logits).sum())
-        yield
+        yield REST
     return _equal(differ, 0)
 
 
@@ -476,12 +476,12 @@ def _base(s: Subject) -> Work:
 def _parity(s: Subject) -> Work:
     yield APART
     theirs = s.twin
-    yield
+    yield REST
 
-    def other(ids: list[int], trace: Trace) -> Generator[Piece, None, Tensor]:
+    def other(ids: list[int], trace: Trace) -> Generator[str, None, Tensor]:
         with torch.inference_mode():
             logits = theirs(torch.tensor([ids]), use_cache=False).logits[0]
-        yield
+        yield REST
         return logits
 
     return (yield from _each(s, other))
@@ -491,7 +491,7 @@ def _speed(s: Subject) -> Work:
     """Medians of rounds in which all sides take turns; transformers with its best kernel against a full trace here."""
     yield APART
     theirs = s.twin
-    yield
+    yield REST
     ids = [id for one in s.ids for id in one][:TIMED_TOKENS]
     row = torch.tensor([ids])
 
@@ -509,7 +509,7 @@ def _speed(s: Subject) -> Work:
             else:
                 s.engine.trace(ids)
             times.append(time.perf_counter() - start)
-            yield
+            yield REST
         best = min(times[-1] for name, times in spent.items() if name)
         # The first round only warms up, and tells which kernels have no chance of being the best.
         spent = {name: times for name, times in spent.items() if not name or times[-1] < HOPELESS * best}
@@ -559,15 +559,15 @@ SPEED = Proof("speed", "time of transformers over ours", _speed)
 
 def steps(
     live: LiveModel, folder: Path | None = None, proofs: Sequence[Proof] = PROOFS
-) -> Iterator[Check | Piece]:
-    """The proofs on `live` one by one: None after every piece of work (a pass or so; APART: see there), a Check at the
+) -> Iterator[Check | str]:
+    """The proofs on `live` one by one: REST (or APART) after every piece of work, a pass or so, and a Check at the
     end of each proof. `folder`: where `live` was loaded from. What breaks a proof fails it."""
     subject = Subject(live, folder)
     for proof in proofs:
         work, spent, missing = proof.work(subject), 0.0, None
         found: Finding | None = None
         while found is None:
-            piece, start = None, time.perf_counter()
+            piece, start = REST, time.perf_counter()
             try:
                 piece = next(work)
             except StopIteration as end:
@@ -589,8 +589,9 @@ def spoiled(live: LiveModel) -> LiveModel:
     engine = copy.copy(live.engine)
     at = live.config.num_hidden_layers // 2
     layer = engine.layers[at]
-    wrong = layer.out_t.clone()
-    wrong.view(-1)[int(wrong.abs().argmax())] *= -1
+    wrong = layer.out_t.clone()  # (H x r, 2d): every number stands there with both signs
+    row, column = divmod(int(wrong[:, : live.config.hidden_size].abs().argmax()), live.config.hidden_size)
+    wrong[row, [column, column + live.config.hidden_size]] *= -1
     engine.layers = [*engine.layers[:at], replace(layer, out_t=wrong), *engine.layers[at + 1 :]]
     return LiveModel(engine, live.tokenizer)
 
