@@ -555,8 +555,8 @@ class View {
     const whole = Math.floor(space / rooms), even = whole * rooms > 0.88 * space;
     const room = even ? whole : space / rooms;
     // On a projector the whole house is seen at once, with what works it above.
-    const high = this.host.hasAttribute("data-projector") ? (0.66 * window.innerHeight) / this.unit : narrow ? 490 : 550;
-    const pitch = px(clamp(Math.round(high / floors), 7, 30));
+    const pitch = this.host.hasAttribute("data-projector") ? Math.max(px(4), Math.floor((0.56 * window.innerHeight * dpr) / floors))
+      : px(clamp(Math.round((narrow ? 490 : 550) / floors), 7, 30));
     const top = px(22), size = rooms / corridors;
     return {
       dpr, px, narrow, labels, stairs, shaft, nurse, left, gap, room, even, pitch, top, size,

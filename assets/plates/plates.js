@@ -438,7 +438,8 @@ class Grid extends Drawn {
   draw() {
     const d = this.d, [rows, cols] = d.axes, wanted = d.cell ?? clamp(Math.round(330 / rows.count), 5, 26);
     this.up = d.from_below ? 1 : -1;
-    const left = d.left ?? 64, foot = cols.labels && cols.count <= 64 ? 50 : 18;
+    const left = d.left ?? 64, slanted = (this.room - left - 2) / cols.count < 34;
+    const foot = cols.labels && cols.count <= 64 ? (slanted ? 50 : 24) : 18;
     const c = this.begin(rows.count * wanted + foot + 4);
     if (!c) return;
     const v = this.view, high = wanted, step = (this.width - left - 2) / cols.count;

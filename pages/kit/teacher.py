@@ -22,14 +22,14 @@ OWN = ("projector",)
 
 _fullscreen = st.components.v2.component(
     "fullscreen",
-    html='<button type="button"></button>',
-    css="""button { font: inherit; color: inherit; min-height: 2.4rem; padding: .2rem .8rem; cursor: pointer;
-  border: 1px solid color-mix(in srgb, currentColor 45%, transparent); border-radius: 8px;
-  background: var(--st-background-color); }
-button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; } [hidden] { display: none; }""",
+    html="""<button type="button"><svg viewBox="0 0 24 24" aria-hidden="true">
+<path d="M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5" fill="none" stroke="currentColor" stroke-width="2"/></svg></button>""",
+    css="""button { display: block; color: inherit; width: 2.1rem; height: 2.1rem; padding: .3rem; cursor: pointer;
+  border: 1px solid color-mix(in srgb, currentColor 45%, transparent); border-radius: 8px; background: none; }
+button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; } button[hidden] { display: none; }""",
     js="""export default function ({ data, parentElement }) {
   const button = parentElement.querySelector("button"), whole = document.documentElement;
-  button.say = () => { button.textContent = document.fullscreenElement ? data.leave : data.enter; };
+  button.say = () => { button.title = button.ariaLabel = document.fullscreenElement ? data.leave : data.enter; };
   button.say();
   button.hidden = !document.fullscreenEnabled;
   button.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : whole.requestFullscreen());
@@ -47,6 +47,11 @@ def dialog(page: str) -> None:
 
 
 def _body(page: str) -> None:
+    if st.toggle(t("teacher.projector.switch"), value=False, key="teacher.projector"):
+        state.place("projector", 1)
+        st.rerun()
+    st.caption(t("teacher.projector.what"))
+    st.subheader(t("teacher.link"), anchor=False)
     taken = bool(state.get("lock") or state.get("hide"))
     if taken:  # who came by such a link can pass it on as it is
         st.markdown(t("teacher.taken"))
@@ -59,17 +64,11 @@ def _body(page: str) -> None:
     made = link(address, page, {**now(), "lock": lock, "hide": hide})
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown(f"**{t('teacher.link')}**")
         st.code(made, language=None, wrap_lines=True)
         if not taken:
             st.caption(t("teacher.honest"))
     with right:
         _code(made)
-    st.divider()
-    if st.toggle(t("teacher.projector.switch"), value=False, key="teacher.projector"):
-        state.place("projector", 1)
-        st.rerun()
-    st.caption(t("teacher.projector.what"))
 
 
 def _choose(which: str, groups: list[str]) -> str | None:
@@ -174,6 +173,7 @@ def bar(page: str) -> None:
                 st.page_link(path, label=t(words_key, page=t(key)), icon=f":material/arrow_{icon}:")
         _fullscreen(
             key="fullscreen",
+            width="content",
             data={"enter": t("teacher.projector.full"), "leave": t("teacher.projector.window")},
         )
         st.button(t("teacher.projector.leave"), icon=":material/close:", key="projector_leave", on_click=leave)
