@@ -62,7 +62,7 @@ def settle(page: Page) -> None:
 
 def spoken(stop: lesson.Stop, part: str, lang: str = "en") -> str:
     values = lesson._numbers(str(lesson.shell.ROOT / "assets" / "hospital"))
-    published = {name: words.say(lang, "hospitals.billions", value=f"{value / 1e9:.0f}") for name, value in lesson._published().items()}
+    published = {name: words.say(lang, "hospitals.billions", value=f"{value / 1e9:.0f}").replace(" ", "\u00a0") for name, value in lesson._published().items()}
     own = {name: str(value) for name, value in stop.own.items()}
     return words.say(lang, f"lesson.stop.{stop.key}.{part}", **{**values, **published, **own})
 

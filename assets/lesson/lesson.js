@@ -170,12 +170,12 @@ class Bar {
     this.spoken = el("p", { class: "hidden", "aria-live": "polite" });
     this.words = el("div", { class: "words", id: "words" },
       el("div", { class: "first" }, this.elsewhere, this.say),
-      el("div", { class: "second" }, this.heads.look, this.look, this.heads.ask, this.ask, this.details),
-      el("p", { class: "ways" }, this.again.node, this.contents.node, this.leave.node));
+      el("div", { class: "second" }, this.heads.look, this.look, this.heads.ask, this.ask, this.details));
+    this.ways = el("p", { class: "ways" }, this.again.node, this.contents.node, this.leave.node);
     this.bar = el("section", { class: "bar" },
       el("div", { class: "part", "aria-hidden": "true" }, this.part),
       el("div", { class: "head" },
-        this.back.node, el("div", { class: "where" }, this.title, el("p", { class: "soft" }, this.count, " · ", this.time)), this.fold, this.next.node),
+        this.back.node, el("div", { class: "where" }, this.title, el("p", { class: "soft" }, this.count, " · ", this.time)), this.ways, this.fold, this.next.node),
       this.words, this.spoken);
     host.replaceChildren(this.bar);
     this.host = host;

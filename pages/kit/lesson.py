@@ -23,6 +23,8 @@ from pages.kit.words import t
 
 AT, BEFORE, LAST = (f"lesson.{what}" for what in ("at", "before", "last"))
 SAID = ("title", "say", "look", "ask", "answer")
+BILLION = 1e9
+NO_BREAK = "\u00a0"
 
 Move = dict[str, Any]
 """Where a link leads: "page" (its address), "set" and "drop" (parameters; all others stay as they are)."""
@@ -41,6 +43,7 @@ class Stop:
     page: str
     minutes: Mapping[int, int]  # of the class, by version
     example: int | None  # place of its sentence in examples.json; None: whatever sentence is there
+    token: int | None  # whom it follows there; None: the last word
     own: Mapping[str, Any]  # what else it opens
     light: tuple[str, ...]  # what it lights up; the first that is there
 
@@ -49,6 +52,8 @@ class Stop:
         opened: dict[str, Any] = {**dict.fromkeys(_data()["clear"]), **self.own}
         if self.example is not None and not own_sentence():
             opened["sentence"] = sentence(self.example)
+            if opened["sentence"] != state.get("sentence") or state.get("token") in (None, self.token):
+                opened["token"] = self.token  # whom the visitor chose is followed on
         return opened
 
     def said(self) -> dict[str, str]:
@@ -88,7 +93,7 @@ def stops() -> dict[str, Stop]:
     return {
         key: Stop(
             key, one["page"], {int(version): minutes for version, minutes in one["minutes"].items()},
-            one.get("example"), one.get("set", {}), tuple(one["light"]),
+            one.get("example"), one.get("token"), one.get("set", {}), tuple(one["light"]),
         )
         for key, one in _data()["stop"].items()
     }  # fmt: skip
@@ -118,8 +123,8 @@ def own_sentence() -> bool:
 def numbers() -> dict[str, str]:
     """What the words say about this hospital and about published models."""
     folder = os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or str(shell.ROOT / "assets" / "hospital")
-    billion = {what: t("hospitals.billions", value=f"{value / 1e9:.0f}") for what, value in _published().items()}
-    return {**_numbers(folder), **billion}
+    billion = {what: t("hospitals.billions", value=f"{value / BILLION:.0f}") for what, value in _published().items()}
+    return {**_numbers(folder), **{what: said.replace(" ", NO_BREAK) for what, said in billion.items()}}
 
 
 @cache
