@@ -826,8 +826,10 @@ class View {
     const { FINE, painted, origin } = await picture(), house = this.title.closest(".house"), works = [this.bar, this.keys];
     this.fine = FINE;
     works.forEach((part) => { part.hidden = true; });
+    house.style.alignSelf = "start"; // no higher than it is, whatever stands beside it
     this.draw(true);
     const image = painted(house, origin(this));
+    house.style.alignSelf = "";
     works.forEach((part) => { part.hidden = false; });
     this.fine = null;
     this.draw(true);

@@ -70,4 +70,4 @@ def columns(visit: Visit) -> plates.Plate:
 
 def example(visit: Visit, trace: Trace) -> plates.Plate:
     """A picture to save."""
-    return common.next_tokens(visit, trace, trace if trace is visit.trace else visit.trace)
+    return common.next_tokens(visit, trace, visit.trace if trace is not visit.trace else None)
