@@ -9,7 +9,8 @@ At this size a forward pass costs what starting its small operations costs. So
   product (only the chosen rows of one tall matrix), the down-projections a weighted embedding bag;
 - RMSNorm, six operations in PyTorch on a CPU, is one: LayerNorm of [x, -x], whose mean is 0 and whose variance is the
   mean square of x. The residual stream is carried as [x, -x]; matrices that write to it are stored as [W, -W];
-- what a trace keeps is written once, where it will stay.
+- what a trace keeps is written once, where it will stay;
+- layers about which nothing is changed are run by `compiled.py`: the same operations, without Python's lock.
 
 One sequence at a time.
 """
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.compiled import MOST_TOKENS, CompiledLayers
 from model.config import ModelConfig
 from model.deepseek_v3 import DecoderLayer, DeepseekV3, DenseFFN, MoE, choose, rope_table, rotate
 from model.interventions import NONE, Interventions
@@ -163,6 +165,7 @@ class Engine:
         count, m = c.n_routed_experts + c.n_shared_experts, c.moe_intermediate_size
         self._rows_in = torch.arange(count * 2 * m).view(count, 2 * m)  # rows of gate_up that belong to each expert
         self._rows_out = torch.arange(count * m).view(count, m)  # rows of ffn_out_t that belong to each expert
+        self._compiled = CompiledLayers(self) if CompiledLayers.fits(self, _SMALL_EXPERT) else None
         self.positions = min(c.max_position_embeddings, _MAX_POSITIONS)
         self._rope = rope_table(c, self.positions)
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -320,9 +323,16 @@ class Engine:
         store, past = cache.reserve(len(ids)), cache.length
         rope = self._rope[past : past + len(ids)]
         mask = causal_mask(len(ids), c.num_attention_heads, past)
+        fast = self._compiled if self._compiled and self._compiled.layers is self.layers else None  # no copy with others
+        rest = do.untouched_from(c) if fast and not plain and len(ids) < MOST_TOKENS else c.num_hidden_layers
         for index, layer in enumerate(self.layers[: do.stop_after]):
             if index < start:
                 continue
+            if fast and index >= rest:  # nothing is changed from here on: all of them at once
+                end = do.stop_after or c.num_hidden_layers
+                x, states = fast.run(x, store, past, rope, mask, index, end, record, traced)
+                record.states.extend(states)
+                break
             mid, queries = self._attend(layer, index, x, store[index], past, rope, mask, do, plain)
             room = max(index - c.first_k_dense_replace, 0) if traced else 0
             after = self._ffn(layer, index, mid, record, room, do)

@@ -68,6 +68,14 @@ class Interventions:
             reached.append(c.first_k_dense_replace)
         return min([*reached, self.stop_after or c.num_hidden_layers])
 
+    def untouched_from(self, c: ModelConfig) -> int:
+        """The first layer from which on none computes in another way because of this; num_hidden_layers if there is
+        always one above."""
+        if self.latent_rank is not None or self.num_experts_per_tok is not None or self.gate != "noaux_tc":
+            return c.num_hidden_layers
+        reached = [layer for layer, _ in self.dismiss | self.force | self.silence_heads]
+        return max([*reached, *self.silence_shared, *self.silence_routed], default=-1) + 1
+
     def check(self, c: ModelConfig) -> None:
         """InterventionError, if something is named that `c` does not have."""
 

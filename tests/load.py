@@ -131,7 +131,8 @@ class Learner:
         self.number, self.socket, self.tally = number, socket, tally
         self.dice = random.Random(number)
         self.query, self.page, self.typed, self.picks = "lang=" + ("en", "zh")[number % 2], "", 0, 0
-        self.hash = ""
+        self.hash = ""  # Streamlit's name of the page
+        self.partial, self.asked = False, ""  # whether only a part of the page is drawn again, and which
         self.pages: dict[str, str] = {}  # address -> Streamlit's name of it
         self.widgets: dict[str, WidgetState] = {}
         self.box = ""
@@ -146,7 +147,7 @@ class Learner:
         message = BackMsg()
         ask = message.rerun_script
         ask.query_string = self.query
-        ask.fragment_id = fragment
+        ask.fragment_id, self.partial, self.asked = fragment, bool(fragment), fragment
         ask.widget_states.widgets.extend(self.widgets.values())
         ask.cached_message_hashes.extend(self.known)
         if page is not None:
@@ -186,8 +187,11 @@ class Learner:
             self.tally.wrong.append(f"learner {self.number} was told of {sorted(strangers)}")
         if kind == "new_session":
             self.hash = message.new_session.page_script_hash
-            if not message.new_session.fragment_ids_this_run:  # the whole page is drawn again
+            if not self.partial:  # the whole page is drawn again
                 self.mounts, self.buttons, self.box = {}, {}, ""
+            else:
+                self.buttons = {one: where for one, where in self.buttons.items() if where != self.asked}
+            self.partial = False
         elif kind == "navigation":
             self.hash = message.navigation.page_script_hash
             self.pages = {one.url_pathname if not one.is_default else "": one.page_script_hash
@@ -264,9 +268,10 @@ class Learner:
     async def pick(self, kind: str) -> None:
         """Click a patient, a room or an answer ("click"), or move a slider."""
         found = list(self._choices(kind))
-        sort = self.dice.choice(
-            sorted({one[-1] for one in found} | ({"answer"} if kind == "click" and self.buttons else set()))
-        )
+        sorts = sorted({one[-1] for one in found} | ({"answer"} if kind == "click" and self.buttons else set()))
+        if not sorts:  # as where nothing has been written yet
+            return await self.type()
+        sort = self.dice.choice(sorts)
         if sort == "answer":
             button, fragment = self.dice.choice(list(self.buttons.items()))
             self.widgets[button] = WidgetState(id=button, trigger_value=True)

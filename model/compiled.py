@@ -1,0 +1,174 @@
+"""The engine's layers in one call: the same operations in the same order, and so the same numbers to the last bit.
+
+A pass is some two thousand small operations. Called from Python each of them lets go of Python's lock and has to wait
+for it again, behind every other visitor's page; TorchScript runs all layers without it, on another core meanwhile, and
+starts each operation sooner. Only layers about which nothing is changed are run here: `engine.py` has the rest, is what
+is meant to be read, and what tests hold this to.
+"""
+
+# No "from __future__ import annotations" here: TorchScript reads annotations as they are.
+from functools import cache
+from typing import Any, List, Optional, Tuple  # noqa: UP035
+
+import torch
+from torch import Tensor
+
+MOST_TOKENS = 512  # from here on, `deepseek_v3.choose` adds up groups in another way
+
+
+def _choose(choice_scores: Tensor, groups: int, kept_groups: int, k: int) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
+    """`deepseek_v3.choose` for fewer than 512 tokens."""
+    n = choice_scores.shape[0]
+    grouped = choice_scores.view(n, groups, -1)
+    group_scores = grouped.topk(min(2, grouped.shape[2]), -1)[0].sum(-1)
+    kept = group_scores.topk(kept_groups, -1)[1]
+    if kept_groups < groups:
+        shut = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, kept, False).unsqueeze(-1)
+        choice_scores = grouped.masked_fill(shut, -float("inf")).view(n, -1)
+    return group_scores, kept, choice_scores.topk(k, -1)[1]
+
+
+def _turn(x: Tensor, rope: Tensor) -> None:
+    """As in `engine.py`, where places are even."""
+    torch.view_as_complex(x.unflatten(-1, [x.shape[-1] // 2, 2])).mul_(rope)
+
+
+def _layers(
+    x: Tensor,
+    store: Tensor,
+    past: int,
+    rope: Tensor,
+    mask: Optional[Tensor],  # noqa: UP045
+    first: int,
+    end: int,
+    traced: bool,
+    weights: List[List[Tensor]],  # noqa: UP006
+    room: List[Tensor],  # noqa: UP006
+    constants: List[Tensor],  # noqa: UP006
+    sizes: List[int],  # noqa: UP006
+    scale: float,
+    eps: float,
+) -> Tuple[Tensor, List[Tensor], List[Tensor], List[Tensor]]:  # noqa: UP006
+    """Layers `first` to `end` of `Engine._run`: x, and per layer what was before, between, and the queries."""
+    norm_1, norm_q, norm_kv, down, query, out_t = weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]
+    norm_2, ffn_in, ffn_out_t, bias, gate_up = weights[6], weights[7], weights[8], weights[9], weights[10]
+    rows_in, rows_out, both_ways = constants[0], constants[1], constants[2]
+    row_starts, zeros = constants[3], constants[4]
+    dense, d, r, p, heads, inner = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+    groups, kept_groups, k, normed = sizes[6], sizes[7], sizes[8], sizes[9]
+    new, count = x.shape[0], rows_in.shape[0]
+    befores: List[Tensor] = []  # noqa: UP006
+    betweens: List[Tensor] = []  # noqa: UP006
+    asked: List[Tensor] = []  # noqa: UP006
+    for index in range(first, end):
+        # attention
+        h = torch.layer_norm(x, norm_1[index].shape, norm_1[index], None, eps)[:, :d]
+        low = torch.nn.functional.linear(h, down[index])
+        at, c_q = norm_q[index].shape[0], h
+        if at > 0:
+            c_q = torch.layer_norm(low[:, :at], [at], norm_q[index], None, 1e-6)[:, : at // 2]
+        c_kv = torch.layer_norm(low[:, at : at + 2 * r], [2 * r], norm_kv[index], None, 1e-6)[:, :r]
+        rows = store[index, past : past + new]
+        torch.cat([c_kv, low[:, at + 2 * r :]], 1, out=rows)
+        _turn(rows[:, r:], rope)
+        queries = torch.nn.functional.linear(c_q, query[index]).view(new, heads, r + p)
+        _turn(queries[:, :, r:], rope.unsqueeze(1))
+        memory = store[index, : past + new]
+        flat = queries.reshape(-1, r + p)
+        scores = torch.mm(flat, memory.t()) if mask is None else torch.addmm(mask, flat, memory.t())
+        blended = torch.mm(torch.softmax(scores, -1), memory[:, :r]).view(new, heads * r)
+        mid = torch.addmm(x, blended, out_t[index])
+        if traced:
+            befores.append(x)
+            betweens.append(mid)
+            asked.append(queries)
+        # FFN
+        u = torch.layer_norm(mid, norm_2[index].shape, norm_2[index], None, eps)[:, :d]
+        if index < dense:
+            halves = torch.nn.functional.linear(u, ffn_in[index]).chunk(2, -1)
+            x = torch.addmm(mid, torch.nn.functional.silu(halves[0]).mul_(halves[1]), ffn_out_t[index])
+            continue
+        m = index - dense if traced else 0
+        logits, sigmoids, choice, raw = room[0][m], room[1][m], room[2][m], room[4][m]
+        torch.mm(u, ffn_in[index].t(), out=logits)
+        torch.sigmoid(logits, out=sigmoids)
+        torch.add(sigmoids, bias[index], out=choice)
+        group_scores, kept, chosen = _choose(choice, groups, kept_groups, k)
+        experts, factors = room[6][m], room[7][m]
+        room[3][m].copy_(group_scores)
+        room[5][m].copy_(kept)
+        experts[:, :k].copy_(chosen)
+        torch.gather(sigmoids, 1, chosen, out=raw)
+        weight = factors[:, :k]
+        if normed == 1:
+            torch.div(raw, raw.sum(-1, keepdim=True).add_(1e-20).div_(scale), out=weight)
+        else:
+            torch.mul(raw, torch.full([], scale), out=weight)
+        each, called = experts.shape[1], experts.view(-1)
+        wanted = torch.ops.aten._sparse_csr_tensor_unsafe(
+            row_starts, rows_in.index_select(0, called).view(-1), zeros, [new, count * 2 * inner]
+        )
+        both = torch.ops.aten.sparse_sampled_addmm(wanted, u, gate_up[index].t(), beta=0.0).values()
+        gate, up = both.view(new, each, 2 * inner).split(inner, -1)
+        said = torch.nn.functional.silu(gate).mul_(up).mul_(factors.unsqueeze(-1)).view(-1)
+        whose = rows_out.index_select(0, called).view(-1)
+        starts = torch.arange(0, new * each * inner, each * inner)
+        y = torch.embedding_bag(ffn_out_t[index], whose, starts, False, 0, False, said)[0]
+        x = torch.addmm(mid, y, both_ways)
+    return x, befores, betweens, asked
+
+
+@cache
+def _compile() -> Any:
+    return torch.jit.script(_layers)
+
+
+class CompiledLayers:
+    """`Engine`'s layers, ready to be run. `fits` says whether a model of this shape can be."""
+
+    def __init__(self, engine: Any) -> None:
+        c, none = engine.c, torch.empty(0)
+        self.layers = engine.layers
+
+        def of(name: str) -> list[Tensor]:
+            found = [getattr(layer, name) for layer in engine.layers]
+            return [none if one is None else one for one in found]
+
+        self.weights = [of(name) for name in (
+            "norm_1", "norm_q", "norm_kv", "down", "query", "out_t", "norm_2", "ffn_in", "ffn_out_t", "bias", "gate_up",
+        )]  # fmt: skip
+        self.constants = [engine._rows_in, engine._rows_out, engine._both]
+        self.sizes = [
+            c.first_k_dense_replace, c.hidden_size, c.kv_lora_rank, c.qk_rope_head_dim, c.num_attention_heads,
+            c.moe_intermediate_size, c.n_group, c.topk_group, c.num_experts_per_tok, int(c.norm_topk_prob),
+        ]  # fmt: skip
+        self.scale, self.eps = float(c.routed_scaling_factor), float(c.rms_norm_eps)
+
+    @staticmethod
+    def fits(engine: Any, small_expert: int) -> bool:
+        """Even places for rotations, and experts that are called by sampled products."""
+        c = engine.c
+        return (
+            c.kv_lora_rank % 2 == 0
+            and c.qk_rope_head_dim % 2 == 0
+            and 2 * c.moe_intermediate_size * c.hidden_size <= small_expert
+            and all(layer.gate_up is not None or layer.bias is None for layer in engine.layers)
+        )
+
+    def run(
+        self, x: Tensor, store: Tensor, past: int, rope: Tensor, mask: Tensor | None, first: int, end: int, record: Any,
+        traced: bool,
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:  # fmt: skip
+        """The residual stream after layer `end`; per layer what was before it, between, and the queries (traced)."""
+        room = [
+            record.logits, record.scores, record.choice_scores, record.group_scores, record.raw_weights,
+            record.kept_groups, record.experts, record.factors,
+        ]  # fmt: skip
+        constants = [*self.constants, record.row_starts, record.zeros]
+        with torch.jit.optimized_execution(False):  # shapes differ from text to text: nothing to specialise on
+            x, before, between, queries = _compile()(
+                x, store, past, rope, mask, first, end, traced, self.weights, room, constants, self.sizes, self.scale,
+                self.eps,
+            )  # fmt: skip
+        return x, list(zip(before, between, queries, strict=True))
+
