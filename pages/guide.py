@@ -5,6 +5,7 @@ from pages.kit.shell import require_shell
 require_shell()
 
 from functools import partial  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import streamlit as st  # noqa: E402
 
@@ -15,8 +16,10 @@ from pages.kit.words import t  # noqa: E402
 
 FIGURES = "pages/kit/figures/guide.py"
 PREVIEW = 720  # pixels
+SPLIT = (1, 4)  # of a plan's line: the page, and what to do there
 
 visit = chapter.enter("guide")
+files = {Path(path).stem: (path, icon) for path, _, icon in shell.PAGES}
 told = not state.hidden("answers")  # a teacher's link may leave them out
 st.html(shell.ROOT / "assets" / "guide" / "guide.css")
 with st.container(horizontal=True, gap="small", key="guide_print"):
@@ -54,11 +57,10 @@ st.segmented_control(
 st.markdown(guide.about(plan))
 with st.container(key="plan_rows"):
     for step, path, name in guide.steps_of(plan):
-        with st.container(horizontal=True, gap="medium", vertical_alignment="top"):
-            st.page_link(
-                path, label=t("guide.plan.row", minutes=step.minutes, page=name), query_params=guide.link(step.page)
-            )
-            st.html(f"<p class='guide'>{guide.step(plan, step)}</p>")
+        left, right = st.columns(SPLIT, gap="small", vertical_alignment="top")
+        label = t("guide.plan.row", minutes=step.minutes, page=name)
+        left.page_link(path, label=label, icon=files[step.page][1], query_params=guide.link(step.page))
+        right.html(f"<p class='guide'>{guide.step(plan, step)}</p>")
 st.caption(t("guide.plan.total", minutes=plan.minutes))
 if door := library.door(["lesson"]):
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
@@ -67,7 +69,7 @@ if door := library.door(["lesson"]):
 
 # -- page by page
 
-entries, files = guide.entries(), {path.split("/")[-1][: -len(".py")]: (path, icon) for path, _, icon in shell.PAGES}
+entries = guide.entries()
 typed, page, who = state.get("guide_find"), state.get("guide_page"), state.get("guide_for")
 several = guide.shown(typed, page, who)
 chapter.explain(
@@ -106,14 +108,14 @@ with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", ke
         wrap=True,
         on_change=lambda: state.put("guide_for", st.session_state["guide.for"] or None),
     )
-for one in several:
-    path, icon = files[one.page]
-    label = f"**{shell.plain(one.name)}** · {shell.plain(guide.meta(one))}"
-    with st.expander(label, expanded=len(several) == 1, icon=icon, key=f"guide {one.page}"):
-        st.page_link(
-            path, label=t("guide.go", page=one.name), icon=":material/open_in_new:", query_params=guide.link(one.page)
-        )
-        st.html(guide.entry(one, answers=told))
+with st.container(gap="xsmall", key="guide_entries"):
+    for one in several:
+        path, icon = files[one.page]
+        label = f"**{shell.plain(one.name)}** · {shell.plain(guide.meta(one))}"
+        with st.expander(label, expanded=len(several) == 1, icon=icon, key=f"guide {one.page}"):
+            go = t("guide.go", page=one.name)
+            st.page_link(path, label=go, icon=":material/open_in_new:", query_params=guide.link(one.page))
+            st.html(guide.entry(one, answers=told))
 if not several:
     st.info(t("guide.nothing", all=t("guide.everything")), icon=":material/search_off:")
 
@@ -123,20 +125,16 @@ chapter.end(visit, "accurate", "people")
 # -- the worksheet
 
 with place:
-    head = st.container()
+    chapter.explain(
+        "guide.sheet",
+        code=[source("pages/kit/worksheet.py", "document"), source("pages/kit/exercises.py", "by_rule")],
+    )
     sentence = ask.sentence()
     with st.spinner(t("lobby.opening")):
         from pages.kit import worksheet
 
         seen = chapter.look("guide", sentence, floors="departments")
     c, lang, depth = seen.trace.config, words.current(), state.get("depth")
-    with head:
-        chapter.explain(
-            "guide.sheet",
-            code=[source("pages/kit/worksheet.py", "document"), source("pages/kit/exercises.py", "by_rule")],
-            token=seen.name(),
-            floor=seen.floor,
-        )
     floor = plates.axis("floor", c.num_hidden_layers, offset=1)
     plates.mount(
         "guide.who",

@@ -32,6 +32,7 @@ MATCHED = (
 ROWS = 8  # most rows of a list that somebody fills in by hand
 CANDIDATES = 5
 TOP_P = 80  # percent
+LEAST_SURE, EVEN, MOST_SURE = 0.15, 0.5, 0.95  # of the likeliest next token, where it is worth asking for it
 
 
 # -- digits ------------------------------------------------------------------------------------------------------------
@@ -98,6 +99,7 @@ class Blank:
 
 
 Cell = str | Blank
+NUMBER = re.compile(r"−?[\d,]+(\.\d+)?( %)?")
 Picture = Callable[[bool], Html]  # filled in, or not
 
 
@@ -127,6 +129,15 @@ class Paper:
         """The patient beside the followed one."""
         return self.visit.token - 1 if self.visit.token > 1 else min(self.visit.token + 1, len(self.trace.ids) - 1)
 
+    @property
+    def open(self) -> int:
+        """After whom it is asked what comes next: the followed patient, unless there is next to no question about it;
+        then the one after whom it is most open (the first of several)."""
+        likeliest = self.trace.logits.softmax(-1).max(-1).values
+        if LEAST_SURE < float(likeliest[self.visit.token]) < MOST_SURE:
+            return self.visit.token
+        return int((likeliest[1:] - EVEN).abs().argmin()) + 1
+
     def name(self, token: int | None = None) -> str:
         """What a token (the followed one) is called. `Visit.name` asks what the screen's language is."""
         token = self.visit.token if token is None else token
@@ -140,12 +151,21 @@ class Paper:
         piece = self.visit.house.tokenizer.pieces([id])[0]
         return words.say(self.lang, "building.end") if piece.is_special else building.shown(piece)
 
+    def apart(self, ids: Sequence[int]) -> list[str]:
+        """What several tokens of the vocabulary are called, so that no two are called the same."""
+        names = [chapter.bare(self.word(id)) for id in ids]
+        return building.apart(names if len(set(names)) == len(names) else [self.word(id) for id in ids])
+
     def say(self, key: str, **values: object) -> Html:
         """Words as HTML, with escaped values."""
         return marked(words.tables()[self.lang][f"worksheet.{key}"], **values)
 
     def listed(self, items: Iterable[object]) -> str:
         return words.say(self.lang, "worksheet.comma").join(map(str, items)) or words.say(self.lang, "worksheet.none")
+
+    def quoted(self, names: Iterable[str]) -> str:
+        """Names of tokens, in quotation marks: some of them are commas themselves."""
+        return self.listed(words.say(self.lang, "worksheet.quoted", text=name) for name in names)
 
     def letter(self, corridor: int) -> str:
         """What a corridor is called, as on screen."""
@@ -181,7 +201,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], css: str = "") -
     def cell(content: Cell, first: bool, filled: bool) -> str:
         if isinstance(content, Blank):
             return f"<td class='blank'>{escaped(content.value) if filled else ''}</td>"
-        return f"<{'th scope=row' if first else 'td'}>{escaped(content)}</{'th' if first else 'td'}>"
+        if first:
+            return f"<th scope='row'>{escaped(content)}</th>"
+        return f"<td{' class=n' if NUMBER.fullmatch(content) else ''}>{escaped(content)}</td>"
 
     def draw(filled: bool) -> Html:
         top = "".join(f"<th scope='col'>{escaped(head)}</th>" for head in heads)
@@ -546,7 +568,7 @@ def reading(p: Paper) -> Exercise:
             return f"<td class='bar'><span>{inner}</span></td>"
 
         rows = "".join(
-            f"<tr><th scope='row'>{escaped(name)}</th><td>{put(share)} %</td>{bar(share)}</tr>"
+            f"<tr><th scope='row'>{escaped(name)}</th><td class='n'>{put(share)} %</td>{bar(share)}</tr>"
             for name, share in zip(names, made, strict=True)
         )
         heads = "".join(f"<th scope='col'>{p.say(f'reading.{head}')}</th>" for head in ("patient", "share", "bar"))
@@ -642,18 +664,19 @@ def absorb(p: Paper) -> Exercise:
 
 def order(p: Paper) -> Exercise:
     """Candidates for the next token, to be put in order."""
-    best = p.trace.top(p.visit.token, CANDIDATES)
+    best = p.trace.top(p.open, CANDIDATES)
     many = p.mixed([one.id for one in best])
     probability = {one.id: one.probability for one in best}
     printed = fewest([100 * probability[id] for id in many], 1, 5, lambda made: len(set(made)) == len(made))
-    names = building.apart([chapter.bare(p.word(id)) for id in many])
+    names = p.apart(many)
     ranked = sorted(range(len(many)), key=lambda i: (-printed[i], i))
     rows = [[names[i], f"{put(printed[i])} %", Blank(str(ranked.index(i) + 1))] for i in range(len(many))]
     heads = [str(p.say(f"order.{head}")) for head in ("word", "share", "place")]
     three = sum((printed[i] for i in ranked[:3]), Decimal(0))
     hundred_ = rounded(printed[ranked[0]], 0)
     return p.exercise(
-        "order", "abcd", table(heads, rows, "narrow"), first=names[ranked[0]], three=put(three), times=put(hundred_),
+        "order", "abcd", table(heads, rows, "narrow"), token=p.name(p.open), first=names[ranked[0]], three=put(three),
+        times=put(hundred_),
         given={"shares": list(map(put, printed)), "names": names},
         found={"places": [ranked.index(i) + 1 for i in range(len(many))], "three": put(three), "times": put(hundred_),
                "first": names[ranked[0]]},
@@ -662,10 +685,10 @@ def order(p: Paper) -> Exercise:
 
 def temper(p: Paper) -> Exercise:
     """Temperature 1 and 2 by hand; for engineers also top-p."""
-    logits = p.trace.logits[p.visit.token]
+    logits = p.trace.logits[p.open]
     ids = logits.topk(4 if p.depth == "code" else 3).indices.tolist()
     scores = [rounded(float(logits[id]), 1) for id in ids]
-    names = building.apart([chapter.bare(p.word(id)) for id in ids])
+    names = p.apart(ids)
     below = [score - max(scores) for score in scores]
     half = [one / 2 for one in below]
     one, two = ([power(x) for x in part] for part in (below, half))
@@ -684,8 +707,9 @@ def temper(p: Paper) -> Exercise:
         reached += warm[kept]
         kept += 1
     return p.exercise(
-        "temper", "abc" if p.depth == "code" else "ab", table(heads, rows, "wide"), first=names[0], cold=put(cold[0]),
-        warm=put(warm[0]), n=len(ids), top_p=TOP_P, kept=p.listed(names[:kept]), mass=put(reached),
+        "temper", "abc" if p.depth == "code" else "ab", table(heads, rows, "wide"), token=p.name(p.open),
+        first=names[0], cold=put(cold[0]), warm=put(warm[0]), n=len(ids), top_p=TOP_P, kept=p.quoted(names[:kept]),
+        mass=put(reached),
         given={"scores": list(map(put, scores)), "top_p": TOP_P},
         found={"cold": list(map(put, cold)), "warm": list(map(put, warm)), "powers": list(map(put, one)),
                "powers_2": list(map(put, two))} | ({"kept": kept, "mass": put(reached)} if p.depth == "code" else {}),
@@ -702,6 +726,7 @@ def loss(p: Paper) -> Exercise:
     printed = [fewest([100 * float(known[i - 1])], 1, 9, lambda made: bool(made[0]))[0] for i in shown]
     printed = [one or Decimal(1).scaleb(-9) for one in printed]
     nats = [rounded(-math.log(one / 100), 2) for one in printed]
+    most = shown[max(range(len(nats)), key=lambda i: (nats[i], -i))]
     mean = rounded(sum(nats, Decimal(0)) / len(nats), 2)
     perplexity = rounded(math.exp(mean), 1)
     rows = [
@@ -711,6 +736,7 @@ def loss(p: Paper) -> Exercise:
     heads = [str(p.say(f"loss.{head}")) for head in ("patient", "share", "nats")]
     return p.exercise(
         "loss", "abc", table(heads, rows, "narrow"), mean=put(mean), perplexity=put(perplexity), n=len(nats),
+        most=f"{most} · {p.name(most)}",
         vocabulary=p.c.vocab_size,
         given={"shares": list(map(put, printed))},
         found={"nats": list(map(put, nats)), "mean": put(mean), "perplexity": put(perplexity)},
