@@ -323,7 +323,7 @@ class Engine:
         store, past = cache.reserve(len(ids)), cache.length
         rope = self._rope[past : past + len(ids)]
         mask = causal_mask(len(ids), c.num_attention_heads, past)
-        fast = self._compiled if self._compiled and self._compiled.layers is self.layers else None  # no copy with others
+        fast = self._compiled if self._compiled and self._compiled.layers is self.layers else None  # not a changed copy
         rest = do.untouched_from(c) if fast and not plain and len(ids) < MOST_TOKENS else c.num_hidden_layers
         for index, layer in enumerate(self.layers[: do.stop_after]):
             if index < start:
