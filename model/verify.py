@@ -86,8 +86,8 @@ class Missing(Exception):
 class Subject:
     """What is proved, and what several proofs need of it."""
 
-    def __init__(self, live: LiveModel, folder: Path | None = None) -> None:
-        self.live, self.engine, self.c, self.folder = live, live.engine, live.config, folder
+    def __init__(self, live: LiveModel, folder: Path | None = None, beside: bool = True) -> None:
+        self.live, self.engine, self.c, self.folder, self.beside = live, live.engine, live.config, folder, beside
         self.ids = [live.encode(text) for text in _examples()]
         self._traces: dict[int, Trace] = {}
 
@@ -112,6 +112,8 @@ class Subject:
             need_transformers()
         except UserError as error:
             raise Missing("needs_transformers") from error
+        if not self.beside:
+            raise Missing("no_memory")
         return transformers_twin(self.engine.model)
 
 
@@ -246,7 +248,7 @@ def _cache(s: Subject) -> Work:
 
 def _tokenizer(s: Subject) -> Work:
     if not s.live.tokenizer.is_byte_level:
-        raise Missing("not_bytes")
+        raise Missing("byteless")
     yield REST
     texts = [*_examples(), *ODD_TEXTS]
     return _equal(sum(s.live.tokenizer.decode(s.live.tokenizer.encode(text)) == text for text in texts), len(texts))
@@ -558,11 +560,12 @@ SPEED = Proof("speed", "time of transformers over ours", _speed)
 
 
 def steps(
-    live: LiveModel, folder: Path | None = None, proofs: Sequence[Proof] = PROOFS
+    live: LiveModel, folder: Path | None = None, proofs: Sequence[Proof] = PROOFS, beside: bool = True
 ) -> Iterator[Check | str]:
     """The proofs on `live` one by one: REST (or APART) after every piece of work, a pass or so, and a Check at the
-    end of each proof. `folder`: where `live` was loaded from. What breaks a proof fails it."""
-    subject = Subject(live, folder)
+    end of each proof. `folder`: where `live` was loaded from. `beside`: whether there is memory for transformers' copy of the
+    weights. What breaks a proof fails it."""
+    subject = Subject(live, folder, beside)
     for proof in proofs:
         work, spent, missing = proof.work(subject), 0.0, None
         found: Finding | None = None
@@ -581,6 +584,14 @@ def steps(
             if found is None:
                 yield piece
         yield Check(proof.name, *found[:3], key=proof.key, tolerance=found.tolerance, seconds=spent, missing=missing)
+
+
+def bytes_needed(c: ModelConfig) -> tuple[int, int]:
+    """Bytes that the proofs hold beside the model: the examples' traces, and transformers' copy while it is filled."""
+    tokens, width = 16 * len(_examples()), c.kv_lora_rank + c.qk_rope_head_dim
+    gates = c.num_moe_layers * (3 * c.n_routed_experts + 4 * c.num_experts_per_tok)
+    layers = c.num_hidden_layers * (2 * c.hidden_size + (c.num_attention_heads + 1) * width)
+    return 4 * tokens * (gates + layers + c.vocab_size), 2 * 4 * parameters(c).main
 
 
 def spoiled(live: LiveModel) -> LiveModel:

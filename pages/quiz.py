@@ -57,19 +57,17 @@ st.pills(
 with st.container(border=True, key="quiz card"):
     st.caption(t("quiz.of", number=at + 1, count=len(asked), topic=t(f"quiz.topic.{one.topic}")))
     st.markdown(one.ask(lang, depth, markup=True))
-    for i, option in enumerate(one.options):
-        chosen, answer = said == i, said is not None and i == one.right
-        st.button(
-            shell.plain(option.said(lang)),
-            key=f"quiz.{seed}.{at}.{i}",
-            width="stretch",
-            disabled=said is not None,
-            icon=":material/check:" if answer else ":material/close:" if chosen else None,
-            type="primary" if answer else "secondary",
-            shortcut=str(i + 1) if said is None else None,
-            on_click=answers.setdefault,
-            args=(at, i),
-        )
+    with st.container(gap="xsmall", key="quiz options"):
+        for i, option in enumerate(one.options):
+            text = shell.plain(option.said(lang))
+            if said is None:
+                st.button(
+                    text, key=f"quiz.{seed}.{at}.{i}", width="stretch", shortcut=str(i + 1),
+                    on_click=answers.setdefault, args=(at, i),
+                )  # fmt: skip
+            else:
+                how = "right" if i == one.right else "wrong" if i == said else "left"
+                st.markdown(t(f"quiz.mark.{how}", option=text, yours=t("quiz.yours") if i == said else ""))
     if said is None and not state.hidden("answers"):
         st.button(
             t("chapter.show_me"), key=f"quiz.{seed}.{at}.skip", type="tertiary",
@@ -128,7 +126,7 @@ chapter.explain(
     "quiz.made",
     code=[source("pages/kit/quiz.py", "deal"), source("pages/kit/figures/quiz.py", "fair")],
     tex={
-        "terms": " + ".join(rf"\frac{{1}}{{{len(each.options)}}}" for each in asked),
+        "terms": figures.blind(asked),
         "guessing": quiz.by_guessing(asked), "count": len(asked),
     },
     count=len(asked), kinds=len(figures.KINDS), seed=seed,

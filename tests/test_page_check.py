@@ -17,8 +17,8 @@ from streamlit.testing.v1 import AppTest
 
 import model
 from model import UserError
-from model.verify import APART, PROOFS, REST, SPEED, Check, Finding, Missing, Proof, spoiled, steps
-from pages.kit import check, service, state, words
+from model.verify import APART, PROOFS, REST, SPEED, Check, Finding, Missing, Proof, bytes_needed, spoiled, steps
+from pages.kit import budget, check, service, state, words
 from pages.kit.figures import check as figures
 
 PAGE = "pages/check.py"
@@ -72,6 +72,13 @@ def verdicts(at: AppTest, lang: str = "en") -> dict[str, str]:
     return {key: names[card["badge"]["text"]] for key, card in entries(at).items()}
 
 
+def by_steps(folder: Path) -> model.LiveModel:
+    """A model whose layers run step by step as `engine.py` has them, so that a step can be made wrong."""
+    live = model.load(folder)
+    live.engine._compiled = None
+    return live
+
+
 # -- the proofs --------------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +117,7 @@ def test_one_wrong_number_is_noticed_by_those_who_can(clinic_folder):
 
 def test_a_leaking_bias_is_noticed(clinic_folder, monkeypatch):
     """Weights from score + board, in the engine itself."""
-    live = model.load(clinic_folder)
+    live = by_steps(clinic_folder)
     real = live.engine._route
 
     def leaky(layer, index, u, record, m, do):
@@ -127,7 +134,7 @@ def test_a_wrong_choice_is_noticed(clinic_folder, monkeypatch):
     """Closed corridors at 0, which lets others in where boards stand low."""
     from model import engine
 
-    live = model.load(clinic_folder)
+    live = by_steps(clinic_folder)
     for layer in live.engine.layers:
         if layer.bias is not None:
             layer.bias.sub_(2.0)  # the gate's own: every score + board is now below 0
@@ -184,7 +191,7 @@ def test_pressed_it_proves_everything(app, lang, tmp_path):
     found = verdicts(at, lang)
     assert {found[key] for key in found if key != "speed"} == {"passed"}, found  # on a busy machine a time proves nothing
     for one in run.checks:
-        under = " ".join(line["text"] for line in entries(at)[one.key]["under"])
+        under = entries(at)[one.key]["parts"][1]["text"]
         assert words.say(lang, "check.took", seconds=one.seconds) in under
         assert figures.shown(one.key, one.measured) in under, one
     kept = figures.report(run.checks, state=run.state, seconds=run.seconds, spoiled=False, checkpoint="x")
@@ -222,8 +229,21 @@ def test_without_transformers_it_is_said_plainly(app, monkeypatch):
     at = to_the_end(press(app()))
     found = verdicts(at)
     assert found["parity"] == found["speed"] == "missing" and {found[k] for k in found if k not in ("parity", "speed")} == {"passed"}
-    assert entries(at)["parity"]["under"][0]["text"] == words.say("en", "check.missing.needs_transformers")
+    assert entries(at)["parity"]["parts"][1]["text"] == words.say("en", "check.missing.needs_transformers")
     assert at.success and "2" in at.success[0].value
+
+
+def test_without_memory_for_a_second_copy_it_is_said_too(app, monkeypatch, clinic_folder):
+    traces, copy = bytes_needed(model.load(clinic_folder).config)
+    little, less = budget.Budget(traces + copy // 2), budget.Budget(traces // 2)
+    monkeypatch.setattr(budget, "shared", lambda: little)
+    at = to_the_end(press(app()))
+    assert {key for key, how in verdicts(at).items() if how == "missing"} == {"parity", "speed"}
+    assert entries(at)["parity"]["parts"][1]["text"] == words.say("en", "check.missing.no_memory")
+    assert budget.shared().left == traces + copy // 2, "what was taken is given back"
+    monkeypatch.setattr(budget, "shared", lambda: less)
+    at = press(at)
+    assert not at.exception and at.error[0].value.replace("\\", "") == words.say("en", "error.check_memory")
 
 
 def test_weights_without_a_note(app, clinic_folder, tmp_path):

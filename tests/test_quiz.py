@@ -224,7 +224,7 @@ def likeliest(v, q):
     ids = [one.id for one in v.trace.top(v.token, figures.CANDIDATES)]
     if v.token + 1 < len(v.trace.ids) and v.trace.ids[v.token + 1] not in ids:
         ids.insert(1, v.trace.ids[v.token + 1])
-    return says(word(v, int(v.trace.logits[v.token].argmax()), ids))
+    return says(f"“{word(v, int(v.trace.logits[v.token].argmax()), ids)}”")
 
 
 def temperature(v, q):

@@ -14,14 +14,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib import util
 from pathlib import Path
 
 import streamlit as st
 
 from model import UserError
 from model.live import SHIPPED
-from model.verify import APART, PROOFS, SPEED, Check, Proof, spoiled, steps
-from pages.kit import service, shell
+from model.verify import APART, PROOFS, SPEED, Check, Proof, bytes_needed, spoiled, steps
+from pages.kit import budget, service, shell
 from pages.kit.words import t
 
 UNSEEN = 8.0  # seconds without anybody who looks, after which a run is ended
@@ -43,6 +44,7 @@ class Run:
     error: UserError | None = None
     begun: float = field(default_factory=time.monotonic)
     seconds: float = 0.0  # that it took, waiting included; once it is over
+    held: list[int] = field(default_factory=list)  # bytes of the budget; the second for transformers' copy
     watchers: dict[object, float] = field(default_factory=dict)  # who looks, and when last
 
     @property
@@ -69,7 +71,7 @@ class Run:
     def as_it_is(self) -> Run:
         """What a visitor keeps who does not want to wait: the others' run goes on."""
         taken = time.monotonic() - self.begun
-        return replace(self, state="stopped", checks=list(self.checks), seconds=taken, watchers={})
+        return replace(self, state="stopped", checks=list(self.checks), seconds=taken, held=[], watchers={})
 
 
 class Ward:
@@ -88,14 +90,27 @@ class Ward:
                     raise UserError("Another self-check is under way. Try again in a minute.", "check_busy")
                 run.watchers[who] = time.monotonic()
                 return run
-            run = self.out = Run(spoil, watchers={who: time.monotonic()})
+            traces, copy = bytes_needed(house.config)
+            if not budget.shared().take(traces):
+                raise UserError("There is no memory left for a self-check at this moment.", "check_memory")
+            held = [traces]
+            if util.find_spec("transformers") is not None and budget.shared().take(copy):
+                held.append(copy)
+            run = self.out = Run(spoil, watchers={who: time.monotonic()}, held=held)
         try:
             threading.Thread(target=self._work, args=(run, house, folder), name="self-check", daemon=True).start()
         except BaseException:  # no thread to be had
-            with self._lock:
-                self.out = None
+            self._over(run, "failed")
             raise
         return run
+
+    def _over(self, run: Run, end: str) -> None:
+        """The place is free again, and so is the memory."""
+        with self._lock:
+            budget.shared().give(sum(run.held))
+            run.held, run.seconds, run.state = [], time.monotonic() - run.begun, end
+            if self.out is run:
+                self.out = None
 
     def _work(self, run: Run, house: service.Hospital, folder: Path) -> None:
         if sys.platform == "linux":
@@ -103,7 +118,7 @@ class Ward:
         end = "failed"
         try:
             live = spoiled(house.live) if run.spoiled else house.live
-            pieces, piece = steps(live, folder, run.proofs), None
+            pieces, piece = steps(live, folder, run.proofs, beside=len(run.held) > 1), ""
             while piece is not OVER and not run.unwanted():
                 try:
                     piece = next(pieces, OVER) if piece == APART else house.in_turn(lambda: next(pieces, OVER))
@@ -119,10 +134,7 @@ class Ward:
             run.error = error if isinstance(error, UserError) else UserError("Something went wrong.", "unknown")
             logging.getLogger(__name__).error("%s", type(error).__name__, exc_info=error)
         finally:
-            with self._lock:
-                run.seconds, run.state = time.monotonic() - run.begun, end
-                if self.out is run:
-                    self.out = None
+            self._over(run, end)
 
 
 @st.cache_resource(show_spinner=False)

@@ -44,7 +44,7 @@ def shown(key: str, value: float | str) -> str:
 
 
 def found(check: Check) -> list[str]:
-    """The lines under a claim: what was measured, what is allowed, how long it took."""
+    """What stands under a claim: what was measured, what is allowed, how long it took."""
     if check.missing:
         return [t(f"check.missing.{check.missing}")]
     measured = shown(check.key, check.measured)
@@ -76,9 +76,11 @@ def rows(proofs: Sequence[Proof], checks: Sequence[Check], running: bool, depth:
             badge = {"sign": t(f"check.sign.{how}"), "text": t(f"check.state.{how}"), "look": LOOKS[how]}
             entries.append({
                 "head": t(f"check.proof.{key}.title"),
-                "under": [{"text": text} for text in (found(check) if check else [])],
                 "badge": {**badge, **({"role": ROLES[how]} if how in ROLES else {})},
-                "parts": [{"text": t(f"check.proof.{key}.{depth}", **sizes(c))}],
+                "parts": [
+                    {"text": t(f"check.proof.{key}.{depth}", **sizes(c))},
+                    *([{"text": " · ".join(found(check)), "soft": True}] if check else []),
+                ],
                 **({"group": t(f"check.part.{part}")} if not i else {}),
             })  # fmt: skip
     return plates.cards("rows", entries, title=t("check.rows"))

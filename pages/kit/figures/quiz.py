@@ -7,6 +7,7 @@ Questions hold no words, so that a quiz stays the same when the language is swit
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,10 +24,12 @@ from pages.kit.figures.round import by_chance, grown_by_chance
 from pages.kit.state import HUNDRED
 from pages.kit.words import t
 
-LEAST, MOST = 3, 4  # options of a question
+LEAST = 3  # options of a question
+MOST = 4
 APART = 1.15  # times: measured numbers closer to the right one than this are no fair wrong answers
 CLEAR = 0.02  # of probability: the same for shares
-UNSURE, SURE = 0.05, 0.95  # a draw is worth a question between these
+UNSURE = 0.05  # of probability: a draw is worth a question above this
+SURE = 0.95  # and below this
 CANDIDATES = 5  # likeliest next tokens
 TWICE = 2.0  # a temperature
 
@@ -132,6 +135,11 @@ def fair(right: Option, wrong: Iterable[Option | None]) -> tuple[Option, ...] | 
 def plain(text: str | Name) -> Option:
     """Something that speaks for itself."""
     return Option("plain", {"text": text})
+
+
+def quoted(name: Name) -> Option:
+    """A token, by itself."""
+    return Option("word", {"word": name})
 
 
 def count(value: float) -> Option:
@@ -538,9 +546,9 @@ def likeliest(v: Visit) -> Question | None:
         ids.insert(1, follows)
     chance = trace.probabilities(v.token)
     names = dict(zip(ids, spelt(v, ids), strict=True))
-    wrong = [plain(names[id]) for id in ids[1:] if percent(float(chance[id])) != most]
+    wrong = [quoted(names[id]) for id in ids[1:] if percent(float(chance[id])) != most]
     return make(
-        "likeliest", v, fair(plain(names[ids[0]]), wrong), "discharge", {"token": v.token}, word=names[ids[0]],
+        "likeliest", v, fair(quoted(names[ids[0]]), wrong), "discharge", {"token": v.token}, word=names[ids[0]],
         most=most, second=names[best[1].id], next=percent(best[1].probability),
     )  # fmt: skip
 
@@ -705,6 +713,12 @@ def tallies(asked: Sequence[Question], answers: Mapping[int, int]) -> list[Tally
         if own:
             found.append(Tally(topic, sum(answers.get(i) == asked[i].right for i in own), len(own)))
     return found
+
+
+def blind(asked: Sequence[Question]) -> str:
+    """What blind guesses get, as a sum: so many questions times one over their options."""
+    counts = Counter(len(one.options) for one in asked)
+    return " + ".join(rf"{counts[m]} \cdot \frac{{1}}{{{m}}}" for m in sorted(counts))
 
 
 def topics(asked: Sequence[Question], answers: Mapping[int, int]) -> plates.Plate:
