@@ -28,6 +28,7 @@ def tried(what, *args) -> None:
 
 def outside() -> None:
     """The two doors: open a class, or come into one."""
+    st.html(shell.ROOT / "assets" / "kit" / "classroom.css")
     start, come = st.columns(2, gap="large")
     with start:
         st.subheader(t("together.open.title"), anchor=False)
@@ -63,9 +64,9 @@ def teaching(seat: classroom.Seat) -> None:
             if st.button(to, icon=":material/arrow_forward:", type="primary"):
                 classroom.go()
         else:
-            st.page_link(
-                shell.PAGES[0][0], label=t("together.begin", page=t(shell.PAGES[0][1])), icon=":material/arrow_forward:"
-            )
+            first, name, _ = shell.PAGES[0]
+            if st.button(t("together.begin", page=t(name)), icon=":material/arrow_forward:", type="primary"):
+                st.switch_page(first)
         with st.popover(t("together.own.open"), icon=":material/key:"):
             st.markdown(t("together.own.what"))
             st.code(f"{link}&teach={seat.secret}", language=None, wrap_lines=True)

@@ -107,7 +107,7 @@ def until_bars(page: Page, *wanted: str) -> None:
 
 def begin(page: Page) -> None:
     """From the class's page to the triage desk, with a sentence."""
-    page.get_by_role("link", name=say("en", "together.begin", page=say("en", "nav.lobby"))).click()
+    page.get_by_role("button", name=say("en", "together.begin", page=say("en", "nav.lobby"))).click()
     title(page, "lobby")
     type_sentence(page, SENTENCE)
     next_door(page, "triage")

@@ -363,7 +363,7 @@ def test_a_question_is_lit_up_as_plain_text(text):
 def test_the_teacher_can_stop_questions():
     first = go(teacher(), TRIAGE, sentence=SENTENCE)
     pupil = student(first)
-    first = first.toggle(key="class_asking_bar").set_value(False).run()
+    first = first.toggle(key="class_asking_bar_True").set_value(False).run()
     pupil.text_area(key="class_question").set_value("Why?")
     pupil = press(pupil, say("en", "together.ask.send"))
     assert say("en", "error.class_ask_stopped") in [*messages(pupil), *[c.value for c in pupil.caption]]

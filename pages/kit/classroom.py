@@ -315,7 +315,7 @@ def _say(place: Seat, view: View) -> None:
     if place.teaches and count:
         parts.append(t("together.bar.asked", count=count))
     said = t(f"together.bar.{how}", page=page_name(board.page))
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="class_now"):
         st.html(
             f'<p class="class-line">{"".join(f"<span>{html.escape(part)}</span>" for part in parts)}</p>'
             f'<p class="class-how {how}" role="status">{html.escape(said)}</p>'
@@ -326,11 +326,11 @@ def _say(place: Seat, view: View) -> None:
             st.button(
                 t("together.rejoin"), icon=":material/sync:", type="primary", key="class_rejoin", on_click=catch_up
             )
-    if board.question and (place.teaches or place.following):
-        st.html(
-            f'<figure class="class-lit"><figcaption>{html.escape(t("together.lit"))}</figcaption>'
-            f'<blockquote dir="auto">{html.escape(board.question)}</blockquote></figure>'
-        )
+        if board.question and (place.teaches or place.following):
+            st.html(
+                f'<figure class="class-lit"><figcaption>{html.escape(t("together.lit"))}</figcaption>'
+                f'<blockquote dir="auto">{html.escape(board.question)}</blockquote></figure>'
+            )
 
 
 def page_name(page: str | None) -> str:
@@ -356,7 +356,7 @@ def _ask(place: Seat) -> None:
                 st.session_state["class.asked"] = error
 
         with st.form("class_ask", clear_on_submit=True, border=False):
-            st.text_area(t("together.ask.label"), key="class_question", max_chars=classes.MOST_CHARS, height=96)
+            st.text_area(t("together.ask.label"), key="class_question", max_chars=classes.MOST_CHARS, height=150)
             st.form_submit_button(t("together.ask.send"), on_click=send, type="primary")
         st.caption(t("together.ask.what", most=classes.MOST_EACH))
         if "class.asked" in st.session_state:
@@ -389,9 +389,11 @@ def _do(what: str, *args: object) -> None:
 
 
 def _list(board: Board, where: str) -> None:
-    key = f"class_asking_{where}"
-    state.show(key, board.asking)
-    st.toggle(t("together.questions.allow"), key=key, on_change=lambda: _do("allow", st.session_state[key]))
+    # Another widget for either value: in a popover that is shut, a browser misses what a widget is told later.
+    st.toggle(
+        t("together.questions.allow"), value=board.asking, key=f"class_asking_{where}_{board.asking}",
+        on_change=_do, args=("allow", not board.asking),
+    )  # fmt: skip
     if not board.questions:
         st.caption(t("together.questions.none"))
     for one in board.questions:
