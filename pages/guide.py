@@ -36,7 +36,7 @@ with st.container(horizontal=True, gap="small", key="guide_print"):
 
 # -- before class
 
-chapter.explain("guide.check", code=[source(FIGURES, "numbers"), source(FIGURES, "config")])
+chapter.explain("guide.before", code=[source(FIGURES, "numbers"), source(FIGURES, "config")])
 st.html(guide.checklist())
 
 # -- lesson plans

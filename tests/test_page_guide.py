@@ -81,7 +81,7 @@ def test_plans_add_up():
 def test_the_checklist_is_told():
     items = library.read("guide")["checklist"]["items"]
     for lang in LANGUAGES:
-        told = {k.removeprefix("guide.check.") for k in SAID[lang] if k.startswith("guide.check.")}
+        told = {k.removeprefix("guide.before.") for k in SAID[lang] if k.startswith("guide.before.")}
         assert told == {*items, "title", "story", "maths", "code"}
 
 
@@ -104,6 +104,7 @@ def everything(at) -> str:
     """All words of a page: its own and those of its pictures and controls."""
     said = [one.value for kind in ("title", "subheader", "markdown", "caption") for one in at.get(kind)]
     said += [one.proto.json for one in at.get("bidi_component")]
+    said += [one.proto.label for one in at.get("download_button")]
     for kind in ("button", "toggle", "segmented_control", "pills", "button_group", "selectbox", "text_input", "number_input", "select_slider", "slider"):
         for one in at.get(kind):
             said += [str(getattr(one, "label", "")), *map(str, getattr(one, "options", []) or [])]

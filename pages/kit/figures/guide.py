@@ -305,9 +305,9 @@ def about(plan: Plan) -> str:
 
 def checklist() -> str:
     """Before class, with boxes to tick on paper."""
-    items = "".join(
-        f"<li>{said(f'guide.check.{one}', numbers())}</li>" for one in library.read("guide")["checklist"]["items"]
-    )
+    listed_ = library.read("guide")["checklist"]
+    put = numbers() | {name: t(key) for name, key in listed_["words"].items()}
+    items = "".join(f"<li>{said(f'guide.before.{one}', put)}</li>" for one in listed_["items"])
     return f"<ul class='guide checks'>{items}</ul>"
 
 
@@ -318,7 +318,7 @@ def printed(lang: str) -> str:
 
 
 def _printed() -> str:
-    body = f"<h1>{t('guide.title')}</h1><p>{t('guide.lead')}</p><h2>{t('guide.check.title')}</h2>{checklist()}"
+    body = f"<h1>{t('guide.title')}</h1><p>{t('guide.lead')}</p><h2>{t('guide.before.title')}</h2>{checklist()}"
     body += f"<h2>{t('guide.plan.title')}</h2>"
     for plan in plans().values():
         rows = "".join(
