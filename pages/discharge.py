@@ -86,7 +86,8 @@ if not state.hidden("sentence"):
 if measured:
     plates.mount("discharge.bank", [discharge.bank(measured)], {})
 
-st.page_link("pages/record.py", label=t("record.door"), icon=":material/folder_shared:")
+if not state.hidden("pages"):
+    st.page_link("pages/record.py", label=t("record.door"), icon=":material/folder_shared:")
 
 chapter.end(visit, "nearest", "ahead", "bank")
 if opened:

@@ -91,10 +91,11 @@ with st.container(border=True, key="quiz card"):
                     on_click=go, args=open_now[:1],
                 )  # fmt: skip
             here = {row.name: state.get(row.name) for row in state.SETTINGS} | dict(one.door.settings)
-            st.page_link(
-                f"pages/{one.door.page}.py", label=t("quiz.see", page=t(f"nav.{one.door.page}")),
-                icon=":material/visibility:", query_params=state.to_link(here),
-            )  # fmt: skip
+            if not state.hidden("pages"):
+                st.page_link(
+                    f"pages/{one.door.page}.py", label=t("quiz.see", page=t(f"nav.{one.door.page}")),
+                    icon=":material/visibility:", query_params=state.to_link(here),
+                )  # fmt: skip
 picked = {"token": one.token, "floor": one.floor}
 plates.mount("quiz.who", [plates.tokens(visit.chips, title=t("quiz.patients"), level=2)], picked, picks=())
 

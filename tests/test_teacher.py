@@ -144,8 +144,8 @@ def set_now(at: AppTest) -> dict[str, object]:
 
 
 def busy_hands(monkeypatch) -> list[str]:
-    """A browser that picks another value on every axis of every picture as soon as it is drawn, and goes through doors;
-    what it tried."""
+    """A browser that picks another value on every axis of every picture as soon as it is drawn, and goes through doors
+    that are not there; what it tried."""
     tried: list[str] = []
 
     def hands(key, data, default, on_pick_change, on_go_change):
@@ -154,8 +154,9 @@ def busy_hands(monkeypatch) -> list[str]:
             streamlit.session_state[key] = {"pick": {"page": data["page"], "number": data["heard"] + 1, **picked}}
             on_pick_change()
             tried.extend(picked)
-        streamlit.session_state[key] = {"go": {"from": data["page"], "page": "glossary"}}
-        on_go_change()
+        if state.hidden("pages"):  # where it is not, it would go there
+            streamlit.session_state[key] = {"go": {"from": data["page"], "page": "glossary"}}
+            on_go_change()
 
     def feet(key, data, default, on_pick_change):
         streamlit.session_state[key] = {"pick": {"id": data["id"], "number": data["heard"] + 1, "token": 1, "floor": 3,
@@ -212,6 +213,8 @@ def test_no_control_changes_what_is_locked(visit, tampered, page, monkeypatch):
     for one in widgets(at):
         if one.key in ("discharge_write", "discharge_one"):
             continue  # how many tokens are written is not locked
+        if one.key not in [w.key for w in widgets(at)]:
+            continue  # what was used before took it away
         at = use(at, one.key, one.type)
         assert not at.exception and set_now(at) == before, one.key
         at = visit(page, "en", lock=ALL["lock"], **link_for(name)) if name in ("discharge",) else at
@@ -315,6 +318,17 @@ def test_what_is_left_out_is_not_there(visit, page):
         if one.proto.component_name == "building":
             data = json.loads(one.proto.json)
             assert set(data["gone"]) == {"token", "floor", "follow"} and "room" in data["fixed"]
+
+
+@pytest.mark.parametrize("page", WALK, ids=lambda page: Path(page).stem)
+def test_what_is_left_out_cannot_be_reached(visit, page, monkeypatch):
+    """By a browser that sends it all the same: nothing is changed, and the page stays."""
+    name = Path(page).stem
+    at = visit(page, "en", hide=ALL["hide"], **link_for(name))
+    before, tried = set_now(at), busy_hands(monkeypatch)
+    at.run()
+    assert fine(at) and tried and set_now(at) == before
+    assert at.title[0].value == say("en", f"{name}.title") and "plates.go" not in at.session_state
 
 
 def test_an_answer_cannot_be_had_for_nothing(visit):
