@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from streamlit.testing.v1 import AppTest
@@ -62,6 +63,15 @@ def prose(at: AppTest) -> str:
     """All that is said, without the signs that keep Markdown off, and without the links of known words."""
     said = "\n".join(one.value for one in at.markdown)
     return re.sub(r'\[([^\]]*)\]\(glossary\?\S* "[^"]*"\)', r"\1", said).replace("\\", "")
+
+
+def until(page: Any, expression: str, arg: object = None) -> None:
+    """Wait in a browser until that is so. Playwright's own way evaluates a text in the page, which its policy forbids."""
+    for _ in range(600):
+        if page.evaluate(expression, arg):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(expression)
 
 
 def skip(at: AppTest) -> AppTest:

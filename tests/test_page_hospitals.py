@@ -284,7 +284,7 @@ def test_drawn_touched_and_fits_a_phone(server, browser):
     page.locator(".street .tip:visible").get_by_text("44,040,192 weights").wait_for(timeout=5_000)
     before = page.locator(".street figure").filter(has_text="yours").inner_text()
     page.get_by_role("button", name="Interns on a floor: one less").click()
-    page.wait_for_function("before => [...document.querySelectorAll('*')].some((e) => e.shadowRoot && [...e.shadowRoot.querySelectorAll('figure')].some((f) => f.innerText.includes('yours') && f.innerText !== before))", arg=before, timeout=10_000)
+    screens.until(page, "before => [...document.querySelectorAll('*')].some((e) => e.shadowRoot && [...e.shadowRoot.querySelectorAll('figure')].some((f) => f.innerText.includes('yours') && f.innerText !== before))", before)
     page.wait_for_url("**experts=128**", timeout=10_000)
     assert not page.evaluate("document.documentElement.scrollWidth > innerWidth + 1") and wrong == []
     context.close()

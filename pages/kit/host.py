@@ -50,8 +50,9 @@ def _inline_scripts() -> str:
 def policy(host: str) -> str:
     """The content security policy for a page that was asked for at `host`.
 
-    Scripts come from here, or are Streamlit's own ("blob:" is how it starts a component's few lines); styles are made
-    by its scripts. Old Safari does not count a websocket among what is 'self', so it is named.
+    Scripts come from here, or are Streamlit's own ("blob:" is how it starts a component's few lines, and its numbers of
+    64 bits are WebAssembly); styles are made by its scripts. Old Safari does not count a websocket among what is
+    'self', so it is named.
     """
     if not re.fullmatch(r"[A-Za-z0-9.\-]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?", host):
         host = ""
@@ -59,7 +60,7 @@ def policy(host: str) -> str:
     frames = re.sub(r"[;,\n\r]", "", os.environ.get(FRAMES, ""))
     rules = {
         "default-src": "'self'",
-        "script-src": f"'self' blob: {_inline_scripts()}",
+        "script-src": f"'self' blob: 'wasm-unsafe-eval' {_inline_scripts()}",
         "style-src": "'self' 'unsafe-inline'",
         "img-src": "'self' data: blob:",
         "font-src": "'self' data:",
