@@ -169,7 +169,7 @@ def test_keys_that_belong_to_others(house):
     page.locator(".st-key-sentence_box input").focus()
     for key in ("PageDown", "ArrowRight"):
         page.keyboard.press(key)
-    page.locator(".stage").focus()
+    page.locator(".stage").first.focus()
     page.keyboard.press("PageDown")
     page.keyboard.press("ArrowRight")
     page.get_by_role("slider").first.focus()
@@ -184,6 +184,11 @@ def test_keys_that_belong_to_others(house):
     at_stop(page, 2)
     page.keyboard.press("ArrowLeft")
     at_stop(page, 1)
+    expect(bar(page).locator(".say")).to_be_visible()
+    page.keyboard.press(".")  # a remote's key for a dark screen
+    expect(bar(page).locator(".say")).to_be_hidden()
+    page.keyboard.press("b")
+    expect(bar(page).locator(".say")).to_be_visible()
     page.keyboard.press("Control+PageDown")
     page.keyboard.press("Shift+ArrowRight")
     page.wait_for_timeout(300)

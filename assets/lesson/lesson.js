@@ -142,7 +142,7 @@ class Light {
 
 // -- the bar -----------------------------------------------------------------------------------------------------------
 
-let folded = null; // as the visitor left it, else by the window's width
+let folded = null; // as the visitor left it; before, by the window's width, and away on a projector
 
 class Bar {
   constructor(host) {
@@ -234,18 +234,20 @@ class Bar {
   }
 
   show() {
-    this.words.hidden = folded ?? innerWidth < NARROW;
+    this.words.hidden = folded ?? (innerWidth < NARROW || document.documentElement.hasAttribute("data-projector"));
     this.fold.setAttribute("aria-expanded", String(!this.words.hidden));
     this.fold.setAttribute("aria-label", this.data.words[this.words.hidden ? "unfold" : "fold"]);
     this.fold.title = this.fold.getAttribute("aria-label");
   }
 
-  // A presenter's remote sends Page Down and Page Up. Arrows only where nothing else could want them.
+  // A presenter's remote sends Page Down and Page Up, and b or a full stop to make the screen dark: that folds the words
+  // away. Arrows and letters only where nothing else could want them.
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.defaultPrevented) return;
     const path = event.composedPath(), [at] = path;
     if (path.some((node) => node.matches?.(OWN_KEYS)) || document.querySelector("[role=dialog]")) return;
     const free = at === document.body || at === document.documentElement || path.includes(this.host);
+    if (free && [".", "b"].includes(event.key)) this.fold.click();
     const by = { PageDown: 1, PageUp: -1, ...(free ? { ArrowRight: 1, ArrowLeft: -1 } : {}) }[event.key];
     if (!by) return;
     event.preventDefault();
