@@ -65,6 +65,7 @@ def _ask(visit: Visit, seed: int, kind: str) -> Question | None:
     """A question of this kind, its options mixed; None where nobody can be found to ask it about."""
     c, how = visit.trace.config, KINDS[kind]
     tokens = [i for i, piece in enumerate(visit.pieces) if i and not piece["special"]] or [len(visit.pieces) - 1]
+    tokens = [i for i in tokens if any(char.isalnum() for char in visit.pieces[i]["text"])] or tokens  # words, if any
     floors = range(c.first_k_dense_replace + 1 if how.floors == "departments" else 1, c.num_hidden_layers + 1)
     if not floors:
         return None
