@@ -18,6 +18,7 @@ from torch import Tensor
 from model import Interventions, costs
 from model.deepseek_v3 import choose
 from pages.kit import building, plates, shell, words
+from pages.kit import code as files
 from pages.kit.chapter import Visit, bare, number, percent
 from pages.kit.code import Source, source
 from pages.kit.figures.round import by_chance, grown_by_chance
@@ -660,7 +661,7 @@ class Kind(NamedTuple):
 
     def source(self) -> Source:
         """What is shown with the answer at the depth of code."""
-        return source(*self.code)
+        return files.source(*self.code)
 
 
 KINDS: dict[str, Kind] = {
