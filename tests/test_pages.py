@@ -164,7 +164,7 @@ def asked_for() -> list[tuple[str, tuple]]:
             return eval(compile(ast.Expression(node), "page", "eval"), {}, dict(names))  # constants and f-strings only
 
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "source":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "source" and not any(isinstance(arg, ast.Starred) for arg in node.args):
                 found.append((page, tuple(map(value, node.args)), {k.arg: value(k.value) for k in node.keywords}))
     return found
 
