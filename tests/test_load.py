@@ -199,11 +199,19 @@ def test_a_turn_is_passed_on_however_it_ends():
     for _ in range(3):
         with pytest.raises(RuntimeError), turns.taken():
             raise RuntimeError
+    came = threading.Event()
+
+    def other() -> None:
+        with turns.taken():
+            came.set()
+
     with turns.taken():
-        others = threading.Thread(target=lambda: turns.taken().__enter__())
+        waits = threading.Thread(target=other)
+        waits.start()
+        assert not came.wait(0.2)
         with turns.given_up():
-            others.start()
-            others.join(10)
-            assert not others.is_alive() and turns._free == 0
-            turns._pass_on()
+            assert came.wait(30)
+        waits.join()
+        turns.step_aside()
+        assert turns._free == 0, "and it is this one's again"
     assert turns._free == 1
