@@ -30,6 +30,7 @@ def house(server, browser) -> Iterator[Open]:
     """`house(page, lang, scheme, width, **query)` opens a page in a browser of its own; at the end nothing that must not
     happen has happened."""
     contexts, bad = [], []
+    expect.set_options(timeout=PATIENCE)
 
     def open_page(
         name: str = "lobby", lang: str = "en", scheme: str = "light", width: int = 1400, height: int = 1000, **query: str
@@ -48,6 +49,7 @@ def house(server, browser) -> Iterator[Open]:
         return page
 
     yield open_page
+    expect.set_options(timeout=5_000)  # as it was
     for context in contexts:
         context.close()
     assert bad == []
@@ -121,6 +123,7 @@ def test_a_link_is_made_and_opened_by_somebody_else(house):
     expect(chips.nth(1)).to_be_disabled()
     other.get_by_role("button", name="Floor: one more").first.click()  # the floor is free
     expect(plates(other, "department.who").locator(".stepper output")).to_have_text("floor 21")
+    settle(other)
     open_dialog(other)
     expect(other.get_by_text(say("en", "teacher.taken"))).to_be_visible()
     assert other.locator(".st-key-teacher-lock").count() == 0
@@ -165,7 +168,7 @@ def test_projector_by_keyboard(house, lang, scheme):
     """In and out again without a mouse; what is there stands out, and the keys reach it."""
     page = house("round", lang, scheme, width=1920, height=1080, s=SENTENCE, floor="30")
     usual = page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)")
-    tab_to(page, lambda at: say(lang, "teacher.open") in at["text"])
+    tab_to(page, lambda at: at["tag"] == "BUTTON" and say(lang, "teacher.open") in at["text"])
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog").locator("[data-testid=stCode]")).to_be_visible()
     settle(page)
@@ -190,7 +193,7 @@ def test_projector_by_keyboard(house, lang, scheme):
     expect(page.locator("html[data-projector]")).to_have_count(1)
     expect(page.locator(".hospital").first).not_to_be_empty()
     settle(page)
-    tab_to(page, lambda at: say(lang, "teacher.projector.leave") in at["text"])
+    tab_to(page, lambda at: at["tag"] == "BUTTON" and say(lang, "teacher.projector.leave") in at["text"])
     page.keyboard.press("Enter")
     expect(page.locator("html[data-projector]")).to_have_count(0)
     settle(page)

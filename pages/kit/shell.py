@@ -208,8 +208,13 @@ def _back_in_class() -> None:
 
 
 def _teachers_link(page: str) -> None:
-    """A quiet button; what it opens is brought in only then."""
-    if st.button(t("teacher.open"), icon=":material/qr_code_2:", type="tertiary", key="teacher_open"):
+    """A quiet button; what it opens is brought in only then, and stays open whatever else makes the page run again."""
+
+    def wanted() -> None:
+        st.session_state["teacher.wanted"] = True
+
+    st.button(t("teacher.open"), icon=":material/qr_code_2:", type="tertiary", key="teacher_open", on_click=wanted)
+    if st.session_state.get("teacher.wanted"):
         from pages.kit import teacher
 
         teacher.dialog(page)

@@ -43,12 +43,17 @@ button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; } b
 
 def dialog(page: str) -> None:
     """Open it. `page`: the address of the page that the link opens, empty for the lobby."""
-    st.dialog(t("teacher.title"), width="medium")(shell.guarded(_body))(page)
+
+    def close() -> None:
+        st.session_state.pop("teacher.wanted", None)
+
+    st.dialog(t("teacher.title"), width="medium", on_dismiss=close)(shell.guarded(_body))(page)
 
 
 def _body(page: str) -> None:
     if st.toggle(t("teacher.projector.switch"), value=False, key="teacher.projector"):
         state.place("projector", 1)
+        st.session_state.pop("teacher.wanted", None)
         st.rerun()
     st.caption(t("teacher.projector.what"))
     st.subheader(t("teacher.link"), anchor=False)
