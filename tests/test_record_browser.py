@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -30,6 +31,7 @@ LOOK = """async (bytes) => {
   return { width: bitmap.width, height: bitmap.height, colours: new Set(pixels).size, inked: inked / pixels.length,
     first: Math.min(...rows) / bitmap.height, last: Math.max(...rows) / bitmap.height, paper: paper & 0xffffff };
 }"""
+AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 DAY, NIGHT = 0xF4F8FA, 0x26170E  # the two papers, as blue, green, red
 
 CANVASES = """() => {
@@ -171,6 +173,9 @@ def test_a_hostile_sentence_is_only_text_in_the_file(open_page, read, tmp_path):
         expect(page.locator("h1")).to_contain_text("</script><img src=http://example.org/x onerror=alert(1)>")
         assert page.locator("img").count() == 0 and page.locator("script").count() == 2
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.evaluate(AXE)
+        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+        assert [(one["id"], one["nodes"][0]["target"]) for one in found if one["impact"] in ("serious", "critical")] == []
         sky = page.evaluate("document.querySelector('[data-mount=who]').shadowRoot.querySelector('.hospital').dataset.sky")
         assert sky == ("night" if scheme == "dark" else "day")
     page.emulate_media(color_scheme="dark")

@@ -35,7 +35,7 @@ export function origin(view) {
   const [letters, most] = [[...(sentence ?? "").replace(/\s+/g, " ")], 60];
   const said = letters.length > most ? `${letters.slice(0, most).join("")}…` : letters.join("");
   // What turns the direction of text stays within the sentence.
-  return [view.say("source", { where: where ?? location.host + location.pathname }), said && `\u2068${said}\u2069`, new Date().toLocaleDateString(lang)].filter(Boolean).join(" · ");
+  return [view.say("source", { where: where ?? location.host + location.pathname }), said && `\u2068${said}\u2069`, new Date().toLocaleDateString(lang, { dateStyle: "long" })].filter(Boolean).join(" · ");
 }
 
 function paint(c, node) {
@@ -105,13 +105,21 @@ function pen(c, { wide, colour, style }) {
   c.setLineDash(style === "dashed" ? [2 * wide, wide] : style === "dotted" ? [wide, wide] : []);
 }
 
-const pieces = new Intl.Segmenter(undefined, { granularity: "grapheme" });
+// What a reader takes for one sign; an older browser knows only of code points.
+function* signs(text) {
+  if (Intl.Segmenter) return yield* new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(text);
+  let index = 0;
+  for (const segment of text) {
+    yield { segment, index };
+    index += segment.length;
+  }
+}
 
 // A text node, line by line as the page has broken it.
 function write(c, node) {
   if (!node.data.trim()) return;
   const look = getComputedStyle(node.parentElement), range = document.createRange(), lines = [];
-  for (const { segment, index } of pieces.segment(node.data)) {
+  for (const { segment, index } of signs(node.data)) {
     range.setStart(node, index);
     range.setEnd(node, index + segment.length);
     const at = range.getClientRects()[0];

@@ -18,8 +18,8 @@ export function open({ plates, building }, file) {
     show();
   };
 
-  const draw = (component, name, data) =>
-    component.render({ parentElement: roots.get(name), setStateValue: pick, data: { lang, origin, heard, ...data } });
+  const draw = (component, name, data) => component // the first time it waits for its style
+    .render({ parentElement: roots.get(name), setStateValue: pick, data: { lang, origin, heard, ...data } }).then(() => mark(roots.get(name)));
 
   function show() {
     heard += 1000; // what stands here is newer than every choice that was made before
@@ -29,6 +29,19 @@ export function open({ plates, building }, file) {
     for (const { page, same, own, picked } of file.sections) {
       draw(plates, page, { page, words: file.words.plates, picks: ["token"], picked: picked[token],
         plates: same.map((fields, i) => ({ ...fields, ...own[token][i] })) });
+    }
+  }
+
+  // Of a long sentence not every patient is in the file. The followed one stays in sight, without moving the page.
+  function mark(root) {
+    root.querySelectorAll(".chip").forEach((chip, position) => {
+      chip.disabled = !(position in file.details);
+      chip.style.opacity = chip.disabled ? 0.45 : "";
+    });
+    const chip = root.querySelector(".chip[aria-checked=true]");
+    for (const box of chip ? [chip.parentElement, root.host] : []) {
+      const inside = box.getBoundingClientRect(), at = chip.getBoundingClientRect();
+      if (at.top < inside.top || at.bottom > inside.bottom) box.scrollTop += at.top - inside.top - 8;
     }
   }
 

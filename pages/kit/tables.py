@@ -23,6 +23,7 @@ from model import Trace
 from pages.kit.chapter import Visit
 from pages.kit.figures import common
 from pages.kit.record import Walk, about
+from pages.kit.turns import turns
 from pages.kit.words import t
 
 LIKELIEST = 5  # next tokens that are told apart after every token
@@ -252,7 +253,8 @@ def type_of(column: str) -> str:
 
 def of_walk(one: Walk) -> dict[str, Table]:
     """The tables of a walk, with what was changed."""
-    return tables(one.visit(), one.trace())
+    with turns.taken():  # as any page
+        return tables(one.visit(), one.trace())
 
 
 def as_csv(one: Walk) -> bytes:
