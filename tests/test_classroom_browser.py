@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
+from test_journey import violations
 
 from pages.kit import classes, words
 
@@ -90,6 +91,7 @@ def open_class(page: Page) -> str:
     shown = page.locator(".class-code")
     expect(shown).to_be_visible(timeout=PATIENCE)
     settle(page)
+    assert violations(page) == []
     return classes.code_of(shown.inner_text())
 
 
@@ -139,7 +141,7 @@ def test_a_lesson_from_its_code_to_its_end(server, screen):
     student.get_by_role("radio", name="fever").click()  # a touch
     bar_says(student, "wanders", "zh")
     next_door(teacher, "department")
-    teacher.wait_for_timeout(3_000)  # two looks at the class
+    teacher.wait_for_timeout(5_000)  # two looks at the class
     expect(student.get_by_role("heading", level=1)).to_have_text(say("zh", "triage.title"))
     press(student, "together.rejoin", "zh")
     title(student, "department", "zh")
@@ -158,6 +160,9 @@ def test_a_lesson_from_its_code_to_its_end(server, screen):
     press(teacher, "together.questions.light")
     for page in (student, teacher):
         expect(page.locator(".class-lit blockquote")).to_have_text("Why <b>58</b>?", timeout=PATIENCE)
+    for page in (student, teacher):
+        settle(page)
+        assert violations(page) == []
     press(teacher, "together.questions.away")
     expect(student.locator(".class-lit")).to_have_count(0, timeout=PATIENCE)
     teacher.keyboard.press("Escape")

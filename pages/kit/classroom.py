@@ -24,7 +24,7 @@ from pages.kit.figures import together as figures
 from pages.kit.stores import ClassError, Memory, Redis
 from pages.kit.words import t
 
-POLL = 1.5
+POLL = 2.0
 """Seconds between two looks at the class."""
 RESULTS = 2.0
 """Seconds between two looks at a tally or at the questions."""
@@ -53,10 +53,10 @@ class Seat:
     turn: int = 0  # of the board, as far as this screen has taken it over
     agreed: Shown | None = None  # what this screen showed when it was last taken over, shown or drawn
     page: str = ""
-    asking: bool = True  # as drawn
+    drawn: tuple[str, bool] = ("waits", True)  # for what the bar has its buttons: what this screen does, may one ask
     guesses: dict[str, int] = field(default_factory=dict)  # by the question's key
     counted: set[str] = field(default_factory=set)  # keys of those that were handed in
-    drawn: dict[str, bool] = field(default_factory=dict)  # questions of this page: whether their tally is drawn
+    tallies: dict[str, bool] = field(default_factory=dict)  # questions of this page: whether their tally is drawn
 
     @property
     def teaches(self) -> bool:
@@ -260,7 +260,7 @@ def bar(page: str) -> None:
     place = seat()
     if place is None:
         return
-    place.page, place.drawn = page or Path(shell.PAGES[0][0]).stem, {}
+    place.page, place.tallies = page or Path(shell.PAGES[0][0]).stem, {}
     st.html(shell.ROOT / "assets" / "kit" / "classroom.css")
     inline = True
 
@@ -280,12 +280,20 @@ def bar(page: str) -> None:
                 st.markdown(t("together.close.what"))
                 st.button(t("together.close.sure"), type="primary", key="class_close", on_click=close)
         else:
-            _ask(place)
+            how, asking = place.drawn
+            if how == "follows":
+                st.button(t("together.wander"), icon=":material/explore:", key="class_wander", on_click=_wander)
+            elif how == "wanders":
+                st.button(
+                    t("together.rejoin"), icon=":material/sync:", type="primary", key="class_rejoin", on_click=catch_up
+                )
+            _ask(place, asking)
             st.button(t("together.leave"), icon=":material/logout:", type="tertiary", key="class_leave", on_click=leave)
 
 
 def _tick(place: Seat, alone: bool) -> None:
-    """One look at the class. `alone`: nothing else of the page is drawn in this run."""
+    """One look at the class. `alone`: nothing else of the page is drawn in this run. What is drawn here is one element:
+    every further one costs as much again, with every look of everybody."""
     try:
         view = rooms().look(place.code, place.who, place.secret)
         _lead(place, view.board, alone) if place.teaches else _follow(place, view.board, alone)
@@ -295,42 +303,36 @@ def _tick(place: Seat, alone: bool) -> None:
             _stand_up(ClassError("class_over") if error.key == "class_gone" else error)
             st.rerun()
         return shell.complain(error)
-    shown = {key for key, poll in view.board.polls.items() if poll.shown}
-    late = any(key in shown and not drawn for key, drawn in place.drawn.items())
-    if alone and (late or view.board.asking != place.asking) and not place.teaches:
-        place.asking = view.board.asking
+    board, how = view.board, _how(place, view.board)
+    late = any(not drawn and key in board.polls and board.polls[key].shown for key, drawn in place.tallies.items())
+    if alone and not place.teaches and (late or place.drawn != (how, board.asking)):
         st.rerun()
-    place.asking = view.board.asking
-    _say(place, view)
+    place.drawn = (how, board.asking)
+    st.html(_told(place, view, how))
 
 
-def _say(place: Seat, view: View) -> None:
-    """Code, how many are here, what this screen does; and the question that is lit up."""
-    board, count = view.board, len(view.board.questions)
+def _how(place: Seat, board: Board) -> str:
+    """What this screen does, as words `together.bar.<how>`."""
     if place.teaches:
-        how = "leads" if place.page in FOLLOWED else "apart" if board.page else "before"
-    else:
-        how = "wanders" if not place.following else "follows" if board.page else "waits"
+        return "leads" if place.page in FOLLOWED else "apart" if board.page else "before"
+    return "wanders" if not place.following else "follows" if board.page else "waits"
+
+
+def _told(place: Seat, view: View, how: str) -> str:
+    """Code, how many are here, what this screen does; and the question that is lit up. As HTML, whose texts are no
+    HTML."""
+    board = view.board
     parts = [t("together.bar.code", code=place.code), t("together.bar.here", count=view.here)]
-    if place.teaches and count:
-        parts.append(t("together.bar.asked", count=count))
-    said = t(f"together.bar.{how}", page=page_name(board.page))
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="class_now"):
-        st.html(
-            f'<p class="class-line">{"".join(f"<span>{html.escape(part)}</span>" for part in parts)}</p>'
-            f'<p class="class-how {how}" role="status">{html.escape(said)}</p>'
-        )
-        if how == "follows":
-            st.button(t("together.wander"), icon=":material/explore:", key="class_wander", on_click=_wander)
-        elif how == "wanders":
-            st.button(
-                t("together.rejoin"), icon=":material/sync:", type="primary", key="class_rejoin", on_click=catch_up
-            )
-        if board.question and (place.teaches or place.following):
-            st.html(
-                f'<figure class="class-lit"><figcaption>{html.escape(t("together.lit"))}</figcaption>'
-                f'<blockquote dir="auto">{html.escape(board.question)}</blockquote></figure>'
-            )
+    if place.teaches and board.questions:
+        parts.append(t("together.bar.asked", count=len(board.questions)))
+    line = "".join(f"<span>{html.escape(part)}</span>" for part in parts)
+    said = html.escape(t(f"together.bar.{how}", page=page_name(board.page)))
+    told = f'<div class="class-text"><p>{line}</p><p class="{how}" role="status">{said}</p></div>'
+    if board.question and (place.teaches or place.following):
+        lit, text = html.escape(t("together.lit")), html.escape(board.question)
+        quote = f'<blockquote dir="auto">{text}</blockquote>'
+        told += f'<figure class="class-lit"><figcaption>{lit}</figcaption>{quote}</figure>'
+    return told
 
 
 def page_name(page: str | None) -> str:
@@ -341,10 +343,10 @@ def page_name(page: str | None) -> str:
 # -- questions ---------------------------------------------------------------------------------------------------------
 
 
-def _ask(place: Seat) -> None:
+def _ask(place: Seat, asking: bool) -> None:
     """A student's question to the teacher."""
     with st.popover(t("together.ask.open"), icon=":material/contact_support:"):
-        if not place.asking:
+        if not asking:
             st.caption(t("error.class_ask_stopped"))
             return
 
@@ -442,10 +444,10 @@ def tally(key: str, options: Sequence[str], said: int | None) -> None:
     except ClassError:
         return  # the bar says it
     poll = view.board.polls.get(key)
-    place.drawn[key] = poll is not None and (place.teaches or said is not None or poll.shown)
+    place.tallies[key] = poll is not None and (place.teaches or said is not None or poll.shown)
     if poll is None:
         return
-    if not place.drawn[key]:
+    if not place.tallies[key]:
         st.caption(t("together.tally.waits"))
         return
 
