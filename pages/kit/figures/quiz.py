@@ -29,6 +29,7 @@ LEAST = 3  # options of a question
 MOST = 4
 APART = 1.15  # times: measured numbers closer to the right one than this are no fair wrong answers
 CLEAR = 0.02  # of probability: the same for shares
+TELLING = 0.01  # of a weight: the same for what a board would do to it
 UNSURE = 0.05  # of probability: a draw is worth a question above this
 SURE = 0.95  # and below this
 CANDIDATES = 5  # likeliest next tokens
@@ -401,8 +402,11 @@ def weighs(v: Visit) -> Question | None:
     score, with_board, total, all_boards = g.raw[at], g.raw[at] + boards[at], sum(g.raw), sum(g.raw) + sum(boards)
     scale, right = c.routed_scaling_factor, g.weights[at]
     wrong = [with_board / all_boards * scale, score / total, score, with_board]
+    if abs(wrong[0] - right) < TELLING:  # then it makes no point
+        return None
+    others = (plain(number(w)) for w in wrong if abs(w - right) >= TELLING)
     return make(
-        "weighs", v, fair(plain(number(right)), (plain(number(w)) for w in wrong)), "department",
+        "weighs", v, fair(plain(number(right)), others), "department",
         here(v, room=g.called[at]), room=g.called[at], score=number(score), board=number(boards[at]),
         total=number(total), scale=number(scale, digits=1), k=len(g.called), right=number(right),
         leaky=number(wrong[0]),
