@@ -112,10 +112,13 @@ with st.container(gap="xsmall", key="guide_entries"):
     for one in several:
         path, icon = files[one.page]
         label = f"**{shell.plain(one.name)}** · {shell.plain(guide.meta(one))}"
-        with st.expander(label, expanded=len(several) == 1, icon=icon, key=f"guide {one.page}"):
+        alone = len(several) == 1
+        # What was measured is read from files with code that takes a second to bring in: only for what is looked at.
+        fold = st.expander(label, expanded=alone, icon=icon, key=f"guide {one.page} {alone}", on_change="rerun")
+        if fold.open:
             go = t("guide.go", page=one.name)
-            st.page_link(path, label=go, icon=":material/open_in_new:", query_params=guide.link(one.page))
-            st.html(guide.entry(one, answers=told))
+            fold.page_link(path, label=go, icon=":material/open_in_new:", query_params=guide.link(one.page))
+            fold.html(guide.entry(one, answers=told))
 if not several:
     st.info(t("guide.nothing", all=t("guide.everything")), icon=":material/search_off:")
 

@@ -183,7 +183,9 @@ def test_it_opens_and_shows_every_entry(open_guide, lang):
     at = open_guide(lang)
     assert fine(at) and len(at.expander) == len(ENTRIES)
     assert all(words.say(lang, one.label) in e.label.replace("\\", "") for one, e in zip(ENTRIES, at.expander, strict=True))
-    assert html(at).count("class='guide checks'") == 1 and "522" in html(at)
+    assert html(at).count("class='guide checks'") == 1 and "1,024" in html(at) and "<details>" not in html(at)
+    at.session_state["guide lobby False"] = True  # opened by a click
+    assert html(at.run()).count("<details>") == 3 and "522" in html(at)
 
 
 def test_it_can_be_searched_and_filtered(open_guide):
@@ -234,8 +236,9 @@ def test_the_worksheet_stands_on_the_page(open_guide, request, folder, depth):
 
 
 def test_a_link_without_answers_gives_none(open_guide):
-    at = open_guide("en", hide="answers")
-    assert fine(at) and "<details>" not in html(at)
+    assert "<details>" in html(open_guide("en", about="lobby"))
+    at = open_guide("en", hide="answers", about="lobby")
+    assert fine(at) and "<h4>" in html(at) and "<details>" not in html(at)
     assert len(at.get("download_button")) == 2 and at.get("download_button")[0].proto.disabled
 
 
