@@ -500,10 +500,10 @@ def server(*more: str) -> Iterator[tuple[str, psutil.Process]]:
     try:
         for _ in range(1200):
             try:
-                urllib.request.urlopen(f"{url}/_stcore/health", timeout=1).close()
+                urllib.request.urlopen(f"{url}/_stcore/health", timeout=5).close()
                 break
             except OSError:
-                time.sleep(0.05)
+                time.sleep(0.1)
         yield url, psutil.Process(process.pid)
     finally:
         process.terminate()
@@ -531,6 +531,8 @@ async def warm(url: str) -> dict[str, float]:
             await learner.act("page")
 
     await _learn(url, 0, tally, Meeting(1), look)
+    if tally.lost or not tally.times["page"]:
+        raise SystemExit(f"The first visitor got no answer: {tally.errors}")
     return {"first_ms": round(tally.times["first page"][0]), "pages_ms": round(sum(tally.times["page"]))}
 
 

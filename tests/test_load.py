@@ -240,3 +240,25 @@ def test_a_turn_is_passed_on_however_it_ends():
         turns.step_aside()
         assert turns._free == 0, "and it is this one's again"
     assert turns._free == 1
+
+
+def test_the_model_is_loaded_once(monkeypatch, clinic_folder):
+    """Whoever opens the hospital at the same moment as others gets the same one."""
+    import model
+    from pages.kit import service
+
+    loaded, load_it = [], model.load
+
+    def slowly(path):
+        loaded.append(path)
+        time.sleep(0.3)
+        return load_it(path)
+
+    monkeypatch.setattr(model, "load", slowly)
+    monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(clinic_folder))
+    service._open.clear()
+    houses: list[object] = []
+    people = [threading.Thread(target=lambda: houses.append(service.hospital())) for _ in range(6)]
+    [one.start() for one in people]
+    [one.join() for one in people]
+    assert len(houses) == 6 and len({id(house) for house in houses}) == 1 and loaded == [str(clinic_folder)]
