@@ -242,6 +242,34 @@ def test_a_turn_is_passed_on_however_it_ends():
     assert turns._free == 1
 
 
+def test_nobody_waits_for_ever(monkeypatch):
+    """Where the runs before hang, one more goes on; and when they end after all, there are as many as before."""
+    from pages.kit import turns as file
+
+    monkeypatch.setattr(file, "LONGEST", 0.1)
+    turns, hangs, gone = file.Turns(1), threading.Event(), []
+
+    def stuck() -> None:
+        with turns.taken():
+            hangs.wait(60)
+
+    def next_one() -> None:
+        with turns.taken():
+            gone.append(turns._free)
+
+    first = threading.Thread(target=stuck)
+    first.start()
+    while turns._free:
+        time.sleep(0.001)
+    second = threading.Thread(target=next_one)
+    second.start()
+    second.join(60)
+    assert gone == [-1] and not turns._waiting
+    hangs.set()
+    first.join()
+    assert turns._free == 1
+
+
 def test_the_model_is_loaded_once(monkeypatch, clinic_folder):
     """Whoever opens the hospital at the same moment as others gets the same one."""
     import model

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 AT_ONCE = 2
+LONGEST = 20.0  # seconds that anybody waits, should the runs before hang
 
 
 class Turns:
@@ -62,19 +63,23 @@ class Turns:
 
     def _wait(self) -> None:
         with self._lock:
-            if self._free:
+            if self._free > 0:
                 self._free -= 1
                 return
             mine = threading.Event()
             self._waiting.append(mine)
-        mine.wait()
+        if not mine.wait(LONGEST):
+            with self._lock:
+                if mine in self._waiting:  # one run more than there should be; nobody stands still for ever
+                    self._waiting.remove(mine)
+                    self._free -= 1
 
     def _pass_on(self) -> None:
         with self._lock:
-            if self._waiting:
+            self._free += 1
+            if self._waiting and self._free > 0:
+                self._free -= 1
                 self._waiting.popleft().set()
-            else:
-                self._free += 1
 
 
 turns = Turns()
