@@ -68,7 +68,7 @@ def spelt(visit: Visit, ids: Sequence[int]) -> list[Name]:
 def tell(lang: str, key: str, values: Mapping[str, Any], markup: bool = False) -> str:
     """The words for `key` with the values put in. `markup`: as Markdown, in which no value is markup; otherwise as
     plain text, without the signs of the words' own markup."""
-    template = words.tables()[lang][key]
+    template = words.table(lang)[key]
     said = {name: value.said(lang) if isinstance(value, Name) else value for name, value in values.items()}
     if markup:
         return template.format(**{name: shell.plain(v) if isinstance(v, str) else v for name, v in said.items()})
