@@ -158,7 +158,7 @@ class Paper:
 
     def say(self, key: str, **values: object) -> Html:
         """Words as HTML, with escaped values."""
-        return marked(words.tables()[self.lang][f"worksheet.{key}"], **values)
+        return marked(words.table(self.lang)[f"worksheet.{key}"], **values)
 
     def listed(self, items: Iterable[object]) -> str:
         return words.say(self.lang, "worksheet.comma").join(map(str, items)) or words.say(self.lang, "worksheet.none")

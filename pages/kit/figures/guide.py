@@ -210,7 +210,7 @@ def series(key: str) -> list[str]:
 def _text(lang: str, page: str) -> str:
     told = [t(entries()[page].label), t(f"{page}.title")]
     start, put = f"guide.{page}.", values(page)
-    told += [text.format(**put) for key, text in words.tables()[lang].items() if key.startswith(start)]
+    told += [text.format(**put) for key, text in words.table(lang).items() if key.startswith(start)]
     return library.plain("\n".join(told))
 
 
@@ -239,7 +239,7 @@ def said(key: str, put: Mapping[str, Any]) -> Html:
 
 def t_raw(key: str) -> str:
     """The words for `key`, with nothing put in yet."""
-    return words.tables()[words.current()][key]
+    return words.table(words.current())[key]
 
 
 def meta(one: Entry) -> str:
