@@ -306,7 +306,8 @@ def test_what_is_left_out_is_not_there(visit, page):
             "miniatures.live", "live.", "fleet.")  # fmt: skip
     assert [key for key in keys if key.startswith(gone)] == []
     assert not [b for b in at.button if b.label == say("zh", "chapter.show_me")]
-    assert not at.get("page_link"), "no way to another page"
+    if name != "guide":  # a teacher's own list of places
+        assert not at.get("page_link"), "no way to another page"
     assert not re.search(r"\(glossary\?", "".join(one.value for one in at.markdown))
     hidden = {one for names in state.GROUPS.values() for one in names} | (set(state.AIMS) if name in CHANGE else set())
     for one in at.get("bidi_component"):
@@ -336,7 +337,8 @@ def test_an_answer_cannot_be_had_for_nothing(visit):
     guesses = [b for b in at.button if str(b.key).startswith("predict.")]
     assert len(guesses) == 2 and not any(str(b.key).endswith(".skip") for b in guesses)
     at = guesses[0].click().run()
-    assert fine(at) and "triage.desk.lengths" in screens.shown(at) or len(screens.shown(at)) > 0
+    assert fine(at) and "triage.desk" in {key.rpartition(".")[0] for key in screens.shown(at)}
+    assert not [b for b in at.button if str(b.key).startswith("predict.") and not b.proto.disabled]
 
 
 # -- the projector -----------------------------------------------------------------------------------------------------
@@ -345,12 +347,10 @@ def test_an_answer_cannot_be_had_for_nothing(visit):
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_a_projector_shows_pictures_and_their_sentences(visit, page):
     """No prose, no code, no bends, no doors; the heading, the sentence, the choosers and the same pictures."""
-    name = Path(page).stem
     usual, at = (visit(page, "en", s=SENTENCE, **more) for more in ({}, {"projector": 1}))
     assert fine(at) and at.title[0].value == usual.title[0].value
     assert [one for one in at.markdown if len(one.value) > 600] == []
     assert say("en", "chapter.bends") not in [one.value for one in at.subheader]
-    assert "doors" not in str([one.proto for one in at.get("page_link")])
     assert any(b.key == "projector_leave" for b in at.button) and not any(b.key == "teacher_open" for b in at.button)
     if page in screens.READING:
         assert at.text_input(key="sentence_box").value == SENTENCE
@@ -358,7 +358,6 @@ def test_a_projector_shows_pictures_and_their_sentences(visit, page):
     assert large == plain
     at = at.button(key="projector_leave").click().run()
     assert fine(at) and any(b.key == "teacher_open" for b in at.button) and "projector" not in at.query_params
-    assert name in NAMES
 
 
 # -- the code ----------------------------------------------------------------------------------------------------------
