@@ -257,6 +257,25 @@ def test_who_touches_something_stops_following_and_can_rejoin():
     assert first.session_state["setting.token"] == 5
 
 
+def test_a_browser_that_asks_late_for_what_it_showed_before_has_touched_nothing():
+    """What it sends before it has heard where it was taken comes with the old page and the old link."""
+    first = teacher()
+    go(first, TRIAGE, sentence=SENTENCE, token=3, floor=2)
+    pupil = student(first)
+    old = dict(pupil.query_params)
+    go(first, "pages/heads.py", token=5, floor=4)
+    pupil = again(pupil)
+    assert title(pupil) == say("en", "heads.title")
+    for name, value in old.items():
+        pupil.query_params[name] = value
+    pupil = there(pupil.switch_page(TRIAGE).run())
+    assert title(pupil) == say("en", "heads.title") and say("en", "together.bar.follows") in bar(pupil)
+    assert pupil.session_state["setting.token"] == 5
+    seat(pupil).left = []  # a while later it is a wish
+    pupil = there(pupil.switch_page(TRIAGE).run())
+    assert title(pupil) == say("en", "triage.title") and say("en", "together.bar.wanders") in bar(pupil)
+
+
 def test_what_a_page_does_to_its_settings_by_itself_is_no_touch():
     """The sheet of the discharge says how many tokens it has written."""
     first = teacher()

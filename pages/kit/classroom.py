@@ -26,6 +26,8 @@ from pages.kit.words import t
 
 POLL = 2.0
 """Seconds between two looks at the class."""
+LATE = 4.0
+"""Seconds for which a browser may still ask for what its screen showed before it took something over."""
 RESULTS = 2.0
 """Seconds between two looks at a tally or at the questions."""
 MOST_WRONG = 10
@@ -52,6 +54,7 @@ class Seat:
     following: bool = True
     turn: int = 0  # of the board, as far as this screen has taken it over
     agreed: Shown | None = None  # what this screen showed when it was last taken over, shown or drawn
+    left: list[tuple[float, Shown]] = field(default_factory=list)  # when it took over, and what it showed before
     page: str = ""
     drawn: tuple[str, bool] = ("waits", True)  # for what the bar has its buttons: what this screen does, may one ask
     guesses: dict[str, int] = field(default_factory=dict)  # by the question's key
@@ -183,7 +186,9 @@ def _lead(place: Seat, board: Board, alone: bool) -> None:
     if place.page not in FOLLOWED or place.secret is None:
         return
     mine = _mine(place)
-    if mine != place.agreed:
+    if _late(place, mine):
+        _take(place, board, alone)
+    elif mine != place.agreed:
         place.agreed = mine
         place.turn = rooms().show(place.code, place.secret, *mine)
     elif board.turn > place.turn:
@@ -192,10 +197,23 @@ def _lead(place: Seat, board: Board, alone: bool) -> None:
 
 def _follow(place: Seat, board: Board, alone: bool) -> None:
     """Take over what the teacher shows, unless this visitor has touched something."""
-    place.agreed = place.agreed or _mine(place)
-    place.following = place.following and _mine(place) == place.agreed
-    if place.following and board.turn != place.turn:
+    mine = _mine(place)
+    place.agreed = place.agreed or mine
+    late = _late(place, mine)
+    place.following = place.following and (late or mine == place.agreed)
+    if place.following and (late or board.turn != place.turn):
         _take(place, board, alone)
+
+
+def _late(place: Seat, mine: Shown) -> bool:
+    """Whether this screen is back at what it showed a moment ago: a browser that has not heard yet where it was taken
+    asks with the old page and the old link. Nobody has touched anything."""
+    now = time.monotonic()
+    place.left = [one for one in place.left if one[0] > now - LATE]
+    if place.agreed is None or mine == place.agreed or not place.left:
+        return False
+    known = [place.agreed, *(shown for _, shown in place.left)]
+    return mine[0] in [page for page, _ in known] and mine[1] in [link for _, link in known]
 
 
 def _take(place: Seat, board: Board, alone: bool) -> None:
@@ -206,6 +224,8 @@ def _take(place: Seat, board: Board, alone: bool) -> None:
     before = _mine(place)
     _wear(board)
     place.agreed = (board.page, _mine(place)[1])
+    if before not in [place.agreed, *(shown for _, shown in place.left)]:
+        place.left.append((time.monotonic(), before))
     if board.page != place.page:
         st.switch_page(FOLLOWED[board.page])
     elif alone and place.agreed != before:
@@ -236,7 +256,7 @@ def catch_up() -> None:
     """Follow again, from where the class is now."""
     if place := seat():
         place.following, place.turn = True, -1
-        place.agreed = _mine(place)
+        place.agreed, place.left = _mine(place), []
 
 
 def go() -> None:
