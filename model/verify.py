@@ -563,8 +563,8 @@ def steps(
     live: LiveModel, folder: Path | None = None, proofs: Sequence[Proof] = PROOFS, beside: bool = True
 ) -> Iterator[Check | str]:
     """The proofs on `live` one by one: REST (or APART) after every piece of work, a pass or so, and a Check at the
-    end of each proof. `folder`: where `live` was loaded from. `beside`: whether there is memory for transformers' copy of the
-    weights. What breaks a proof fails it."""
+    end of each proof. `folder`: where `live` was loaded from. `beside`: whether there is memory for transformers' copy
+    of the weights. What breaks a proof fails it."""
     subject = Subject(live, folder, beside)
     for proof in proofs:
         work, spent, missing = proof.work(subject), 0.0, None
