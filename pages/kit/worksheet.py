@@ -49,7 +49,7 @@ def _head(paper: Paper, title: str, named: bool = True) -> str:
     rest = len(visit.pieces) - len(shown)
     more = f"<li>{paper.say('doc.more', n=rest)}</li>" if rest else ""
     follow = paper.say("doc.follow", at=visit.token, token=paper.name(), floor=visit.floor)
-    level = f"{paper.say(f'doc.{paper.depth}')}. {paper.say('doc.calculator')}"
+    level = paper.say("doc.level", level=paper.say(f"doc.{paper.depth}"))
     return (
         f"<h1>{paper.say(f'doc.{title}')}</h1><p class='soft'>{level}</p>"
         + (f"<div class='fields'>{fields}</div>" if named else "")
