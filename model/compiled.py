@@ -7,6 +7,8 @@ is meant to be read, and what tests hold this to.
 """
 
 # No "from __future__ import annotations" here: TorchScript reads annotations as they are.
+import logging
+import warnings
 from functools import cache
 from typing import Any, List, Optional, Tuple  # noqa: UP035
 
@@ -120,7 +122,14 @@ def _layers(
 
 @cache
 def _compile() -> Any:
-    return torch.jit.script(_layers)
+    """None where this torch or this Python cannot: the engine goes its own way then."""
+    try:
+        with warnings.catch_warnings():  # TorchScript is not developed any further
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.script(_layers)
+    except Exception as error:
+        logging.getLogger(__name__).warning("TorchScript: %s", error)
+        return None
 
 
 class CompiledLayers:
@@ -128,6 +137,7 @@ class CompiledLayers:
 
     def __init__(self, engine: Any) -> None:
         c, none = engine.c, torch.empty(0)
+        self._run = _compile()
         self.layers = engine.layers
 
         def of(name: str) -> list[Tensor]:
@@ -146,13 +156,14 @@ class CompiledLayers:
 
     @staticmethod
     def fits(engine: Any, small_expert: int) -> bool:
-        """Even places for rotations, and experts that are called by sampled products."""
+        """Even places for rotations, experts that are called by sampled products, and a torch that compiles."""
         c = engine.c
         return (
             c.kv_lora_rank % 2 == 0
             and c.qk_rope_head_dim % 2 == 0
             and 2 * c.moe_intermediate_size * c.hidden_size <= small_expert
             and all(layer.gate_up is not None or layer.bias is None for layer in engine.layers)
+            and _compile() is not None
         )
 
     def run(
@@ -166,7 +177,7 @@ class CompiledLayers:
         ]  # fmt: skip
         constants = [*self.constants, record.row_starts, record.zeros]
         with torch.jit.optimized_execution(False):  # shapes differ from text to text: nothing to specialise on
-            x, before, between, queries = _compile()(
+            x, before, between, queries = self._run(
                 x, store, past, rope, mask, first, end, traced, self.weights, room, constants, self.sizes, self.scale,
                 self.eps,
             )  # fmt: skip

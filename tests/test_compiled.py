@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import CLINIC, HOSPITAL, SMALL, build, some_ids
 
+from model import compiled
 from model.compiled import CompiledLayers
 from model.engine import _SMALL_EXPERT, Engine
 from model.interventions import Interventions
@@ -91,22 +92,18 @@ def test_several_at_once(engine):
         equal(one, beside[n])
 
 
-def test_python_goes_on_meanwhile():
-    """While the layers run, another thread counts: it does not wait for every operation."""
-    engine, ids, counted = Engine(build(HOSPITAL)), some_ids(HOSPITAL, 64), [0]
-    engine.trace(ids)
-    going = threading.Event()
+def test_a_torch_that_cannot_compile_leaves_it_to_the_engine(monkeypatch, engine):
+    def refuse(_: object) -> None:
+        raise RuntimeError("not supported")
 
-    def count() -> None:
-        while not going.is_set():
-            counted[0] += 1
-
-    other = threading.Thread(target=count)
-    other.start()
-    engine.trace(ids)
-    going.set()
-    other.join()
-    assert counted[0] > 1000
+    monkeypatch.setattr(torch.jit, "script", refuse)
+    compiled._compile.cache_clear()
+    try:
+        other = Engine(engine.model)
+        assert other._compiled is None
+        equal(other.trace(some_ids(engine.c, 6)), engine.trace(some_ids(engine.c, 6)))
+    finally:
+        compiled._compile.cache_clear()
 
 
 @pytest.mark.parametrize("change", [{"kv_lora_rank": 15}, {"moe_intermediate_size": 1024, "hidden_size": 64}])

@@ -48,11 +48,18 @@ def free() -> int:
     except (OSError, StopIteration):
         if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
             found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    groups = Path("/sys/fs/cgroup")
+    try:  # a service's own limit lies in a group of its own
+        own = Path("/proc/self/cgroup").read_text().splitlines()[-1].rpartition(":")[2].strip("/")
+    except (OSError, IndexError):
+        own = ""
     for limit, used in (
-        ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):  # fmt: skip
+        (groups / own / "memory.max", groups / own / "memory.current"),
+        (groups / "memory.max", groups / "memory.current"),
+        (groups / "memory" / "memory.limit_in_bytes", groups / "memory" / "memory.usage_in_bytes"),
+    ):
         try:
-            most, now = (Path("/sys/fs/cgroup", name).read_text().strip() for name in (limit, used))
+            most, now = limit.read_text().strip(), used.read_text().strip()
             found.append(max(int(most) - int(now), 0))
         except (OSError, ValueError):  # no such group, or "max"
             continue

@@ -51,7 +51,10 @@ class Hospital:
 
     def trace(self, text: str, interventions: Interventions | None = None) -> Trace:
         """What happens to `text` on every floor. UserError says in words what is wrong with it."""
-        return self._shared((text, interventions), lambda: self._compute(text, interventions))
+        # Most often it is there already. Asked for before others can wait for this one: who waits for a turn meanwhile
+        # must not keep them waiting.
+        base = self.trace(text) if interventions else None
+        return self._shared((text, interventions), lambda: self._compute(text, interventions, base))
 
     def measure(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """What `compute` gives (an object whose fields are its `vars`), once for everybody who asks with this key; it
@@ -90,11 +93,10 @@ class Hospital:
 
     def traces(self, text: str, several: Sequence[Interventions]) -> list[Trace]:
         """One text changed in several ways, side by side: a pass keeps only one core busy."""
-        with ThreadPoolExecutor(len(several) or 1) as pool:
+        with turns.given_up(), ThreadPoolExecutor(len(several) or 1) as pool:
             return list(pool.map(lambda change: self.trace(text, change), several))
 
-    def _compute(self, text: str, interventions: Interventions | None) -> Trace:
-        base = self.trace(text) if interventions else None  # most often it is there already
+    def _compute(self, text: str, interventions: Interventions | None, base: Trace | None) -> Trace:
         with self._turn():
             return self.live.trace(text, interventions, base) if base is not None else self.live.trace(text)
 

@@ -100,7 +100,7 @@ def group(prefix: str) -> dict[str, str]:
 @cache
 def _group(lang: str, prefix: str) -> dict[str, str]:
     start = prefix + "."
-    return {k.removeprefix(start): v for k, v in tables()[lang].items() if k.startswith(start)}
+    return {k.removeprefix(start): v for k, v in table(lang).items() if k.startswith(start)}
 
 
 def error_sentence(error: Exception) -> str:
