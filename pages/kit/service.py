@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -19,6 +20,7 @@ import torch
 import model
 from model import Interventions, Trace, UserError
 from model.generate import Draw, Generation, SamplingSettings, Start, Step, advance, retrace, speculate
+from model.live import SHIPPED
 from pages.kit import state
 from pages.kit.turns import turns
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 PASSES_AT_ONCE = 2
 PATIENCE = 15.0  # seconds that a visitor waits for a turn
 KEPT_TRACES = 256
-KEPT_BYTES = 256 * 2**20
+KEPT_BYTES = 128 * 2**20
 
 
 def tensor_bytes(things: Iterable[Any]) -> int:
@@ -174,6 +176,11 @@ def hospital() -> Hospital:
 def checkpoint() -> str | None:
     """The folder that the operator named; None: the shipped one."""
     return os.environ.get("TOKEN_HOSPITAL_CHECKPOINT") or None
+
+
+def folder() -> Path:
+    """Where the open checkpoint lies."""
+    return Path(checkpoint() or SHIPPED)
 
 
 def study() -> Study | None:
