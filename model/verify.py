@@ -24,6 +24,7 @@ from torch import Tensor
 
 from model import catalogue
 from model.checkpoint import SUM, WEIGHTS
+from model.compiled import CompiledLayers
 from model.config import ModelConfig
 from model.costs import cache_bytes, parameters
 from model.deepseek_v3 import DeepseekV3, MoE, choose
@@ -604,6 +605,7 @@ def spoiled(live: LiveModel) -> LiveModel:
     row, column = divmod(int(wrong[:, : live.config.hidden_size].abs().argmax()), live.config.hidden_size)
     wrong[row, [column, column + live.config.hidden_size]] *= -1
     engine.layers = [*engine.layers[:at], replace(layer, out_t=wrong), *engine.layers[at + 1 :]]
+    engine._compiled = engine._compiled and CompiledLayers(engine)  # what visitors' sentences go through
     return LiveModel(engine, live.tokenizer)
 
 

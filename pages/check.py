@@ -34,7 +34,7 @@ def draw(run: check.Run | None) -> None:
     running = run is not None and not run.over
     if run and run.over and checks:
         kept = figures.report(
-            checks, state=run.state, seconds=run.seconds, spoiled=run.spoiled, checkpoint=check.folder().name
+            checks, state=run.state, seconds=run.seconds, spoiled=run.spoiled, checkpoint=service.folder().name
         )
         st.download_button(
             t("check.json"), json.dumps(kept, ensure_ascii=False, indent=1), "self-check.json", "application/json",

@@ -8,7 +8,7 @@ from collections.abc import Callable  # noqa: E402
 
 import streamlit as st  # noqa: E402
 
-from pages.kit import chapter, notebook, plates, record, shell, state, tables, walkfile  # noqa: E402
+from pages.kit import chapter, notebook, plates, record, service, shell, state, tables, walkfile  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.figures import record as figures  # noqa: E402
 from pages.kit.words import t  # noqa: E402
@@ -89,6 +89,6 @@ take("notebook", ".ipynb", "application/x-ipynb+json", notebook.notebook, ":mate
 
 chapter.explain("record.picture", code=[source("pages/kit/plates.py", "rank")], **here)
 plates.mount("record.picture", [figures.example(visit, trace)], {})
-st.caption(t("record.model", name=shell.plain(record.folder().name)))
+st.caption(t("record.model", name=shell.plain(service.folder().name)))
 
 chapter.end(visit, "whole", "same")

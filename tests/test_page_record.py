@@ -195,7 +195,7 @@ def test_parquet_and_json_say_what_the_csv_says(take):
             else:
                 assert values == expected
     assert infinite > 0, "an intern who was sent home has no choice score that JSON could hold"
-    assert told["about"]["checkpoint"]["sha256"] == checkpoint.digest(record.folder())
+    assert told["about"]["checkpoint"]["sha256"] == checkpoint.digest(service.folder())
     assert told["about"]["config"] == service.hospital().config.to_dict()
 
 
@@ -286,7 +286,7 @@ def test_the_file_says_who_what_and_when(take):
     one = take(changes=Interventions(silence_heads=frozenset({(0, 1)})), lang="zh")
     parsed, data, _ = opened(asked(one, walkfile.page))
     said = "".join(parsed.words)
-    for needed in (SENTENCE, record.folder().name, checkpoint.digest(record.folder()), words.say("zh", "record.changed.head", floor=1, head=1)):
+    for needed in (SENTENCE, service.folder().name, checkpoint.digest(record.folder()), words.say("zh", "record.changed.head", floor=1, head=1)):
         assert needed in said
     assert str(one.today().year) in said
     assert [part["page"] for part in data["sections"]] == ["lobby", "triage", "department", "round", "heads", "postal", "discharge", "changed"]

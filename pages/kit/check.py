@@ -20,7 +20,6 @@ from pathlib import Path
 import streamlit as st
 
 from model import UserError
-from model.live import SHIPPED
 from model.verify import APART, PROOFS, SPEED, Check, Proof, bytes_needed, spoiled, steps
 from pages.kit import budget, service, shell
 from pages.kit.words import t
@@ -143,11 +142,6 @@ def ward() -> Ward:
     return Ward()
 
 
-def folder() -> Path:
-    """Where the open checkpoint lies."""
-    return Path(service.checkpoint() or SHIPPED)
-
-
 def panel(draw: Callable[[Run | None], None]) -> None:
     """Start, stop and progress of a run; below them what `draw` makes of it (None before the first)."""
     key = "check.run"
@@ -186,7 +180,7 @@ def _controls(key: str, run: Run | None) -> None:
             return  # clicked twice
         try:
             st.session_state[key] = ward().join(
-                service.hospital(), folder(), _who(), bool(st.session_state.get("check.spoil"))
+                service.hospital(), service.folder(), _who(), bool(st.session_state.get("check.spoil"))
             )
             st.session_state.pop(f"{key}.error", None)
         except Exception as error:

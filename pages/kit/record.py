@@ -10,7 +10,6 @@ import datetime
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
@@ -18,7 +17,6 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from model import Interventions, ModelConfig, Trace, UserError, checkpoint
-from model.live import SHIPPED
 from pages.kit import building, library, service, state, words
 from pages.kit.chapter import Visit
 from pages.kit.figures import department
@@ -168,11 +166,6 @@ def said(changes: Interventions, c: ModelConfig) -> str:
 # -- with which model, where, when -------------------------------------------------------------------------------------
 
 
-def folder() -> Path:
-    """Where the open checkpoint lies."""
-    return Path(service.checkpoint() or SHIPPED)
-
-
 def place(link: str) -> str:
     """Where a picture says it comes from."""
     parts = urlsplit(link)
@@ -190,7 +183,7 @@ def about(one: Walk) -> dict[str, Any]:
         "followed": {"position": one.token, "text": visit.name(), "floor": one.floor},
         "changes": described(one.changes),
         "settings": dict(one.settings),
-        "checkpoint": {"name": folder().name, "sha256": checkpoint.digest(folder())},
+        "checkpoint": {"name": service.folder().name, "sha256": checkpoint.digest(service.folder())},
         "config": visit.trace.config.to_dict(),
     }
 
@@ -202,7 +195,7 @@ def facts(one: Walk) -> Mapping[str, str]:
         t("record.fact.token"): one.visit().name(),
         t("record.fact.floor"): str(one.floor),
         t("record.fact.changed"): said(one.changes, c),
-        t("record.fact.model"): folder().name,
+        t("record.fact.model"): service.folder().name,
         t("record.fact.date"): library.when(one.today()),
-        t("record.fact.digest"): checkpoint.digest(folder()),
+        t("record.fact.digest"): checkpoint.digest(service.folder()),
     }

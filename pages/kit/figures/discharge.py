@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from model.generate import Draw, Generation, SamplingSettings, Start, Step, draw, retrace, start_after
-from model.live import MAX_TOKENS, SHIPPED
+from model.live import MAX_TOKENS
 from pages.kit import building, chapter, plates, service, state
 from pages.kit.chapter import Visit, number, percent
 from pages.kit.figures import common
@@ -468,7 +468,7 @@ def _evaluation(folder: Path) -> dict[str, Any] | None:
 
 def evaluation() -> dict[str, Any] | None:
     """What was measured of the checkpoint that is used; None where that was not."""
-    return _evaluation(Path(service.checkpoint() or SHIPPED))
+    return _evaluation(service.folder())
 
 
 def bank(measured: Mapping[str, Any]) -> plates.Plate:
