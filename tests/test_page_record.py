@@ -286,7 +286,7 @@ def test_the_file_says_who_what_and_when(take):
     one = take(changes=Interventions(silence_heads=frozenset({(0, 1)})), lang="zh")
     parsed, data, _ = opened(asked(one, walkfile.page))
     said = "".join(parsed.words)
-    for needed in (SENTENCE, service.folder().name, checkpoint.digest(record.folder()), words.say("zh", "record.changed.head", floor=1, head=1)):
+    for needed in (SENTENCE, service.folder().name, checkpoint.digest(service.folder()), words.say("zh", "record.changed.head", floor=1, head=1)):
         assert needed in said
     assert str(one.today().year) in said
     assert [part["page"] for part in data["sections"]] == ["lobby", "triage", "department", "round", "heads", "postal", "discharge", "changed"]
