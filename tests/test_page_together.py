@@ -449,3 +449,13 @@ def test_when_redis_goes_away_in_the_middle_of_a_class_pages_go_on(monkeypatch, 
     pupil = again(pupil)
     assert fine(pupil) and pupil.session_state["setting.token"] == 1
     press(first, "class_close")
+
+
+@pytest.mark.parametrize("page", ["lobby", "glossary"])
+def test_questions_elsewhere_are_tallied_too(page):
+    """The lobby's stands in a part of the page that runs alone; the glossary's needs no sentence."""
+    first = go(teacher(), f"pages/{page}.py", sentence=SENTENCE if page == "lobby" else None)
+    pupil = student(first)
+    mine = [b for b in pupil.button if str(b.key).startswith("predict.") and str(b.key).endswith(".0")]
+    there(mine[0].click().run())
+    assert [sum(counts) for counts in tallies(again(first))] == [1]
