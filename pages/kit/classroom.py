@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import ceil
 from os import environ
@@ -88,26 +88,34 @@ def open_class() -> None:
     _sit(Seat(code, secret=secret))
 
 
-def join(typed: str) -> None:
-    """Into a class by its code. ClassError where there is none, and for a while after many wrong ones."""
+@contextmanager
+def _few_tries() -> Iterator[None]:
+    """Codes and secrets are not to be found by trying: after many wrong ones nothing is tried for a while."""
     now, wrong = time.monotonic(), st.session_state.setdefault("class.wrong", [])
     wrong[:] = [at for at in wrong if at > now - PAUSE]
     if len(wrong) >= MOST_WRONG:
         raise ClassError("class_tries", seconds=ceil(wrong[0] + PAUSE - now))
-    code, who = classes.code_of(typed), classes.new_id()
     try:
-        rooms().look(code, who)
+        yield
     except ClassError as error:
-        if error.key == "class_gone":
+        if error.key in ("class_gone", "class_secret"):
             wrong.append(now)
         raise
+
+
+def join(typed: str) -> None:
+    """Into a class by its code. ClassError where there is none, and for a while after many wrong ones."""
+    code, who = classes.code_of(typed), classes.new_id()
+    with _few_tries():
+        rooms().look(code, who)
     _sit(Seat(code, who=who))
 
 
 def teach(typed: str, secret: str) -> None:
     """Become the teacher of a class by its secret. ClassError for a wrong one."""
     code = classes.code_of(typed)
-    board = rooms().look(code, secret=secret).board
+    with _few_tries():
+        board = rooms().look(code, secret=secret).board
     _sit(Seat(code, secret=secret))
     if board.page:  # what is opened from here goes on with what the class looks at
         _wear(board)
@@ -121,7 +129,8 @@ def come_back(kept: Any) -> None:
     try:
         code = classes.code_of(code)
         if secret:
-            rooms().look(code, secret=secret)
+            with _few_tries():
+                rooms().look(code, secret=secret)
             _sit(Seat(code, secret=secret))
         elif rooms().knows(code, who):
             rooms().look(code, who)
@@ -189,8 +198,8 @@ def _lead(place: Seat, board: Board, alone: bool) -> None:
     if _late(place, mine):
         _take(place, board, alone)
     elif mine != place.agreed:
+        place.turn = rooms().show(place.code, place.secret, *mine)  # where that fails the next look tries again
         place.agreed = mine
-        place.turn = rooms().show(place.code, place.secret, *mine)
     elif board.turn > place.turn:
         _take(place, board, alone)
 
@@ -243,7 +252,7 @@ def _wear(board: Board) -> None:
 def settled() -> None:
     """A page has been drawn to its end: what it made of its settings by itself was not touched by anybody."""
     place = seat()
-    if place and not place.teaches and place.following:
+    if place and place.agreed and not place.teaches and place.following:
         place.agreed = _mine(place)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import RerunException
 
 from pages.kit import plates, state, words
 from pages.kit.turns import turns
@@ -166,12 +167,19 @@ def run() -> None:
     inside = _in_shell.set(True)
     try:
         guarded(page.run)()
-        if "class" in st.session_state:
-            from pages.kit import classroom
-
-            classroom.settled()
+        _settled()
+    except RerunException:  # the page itself asked for another run
+        _settled()
+        raise
     finally:
         _in_shell.reset(inside)
+
+
+def _settled() -> None:
+    if "class" in st.session_state:
+        from pages.kit import classroom
+
+        classroom.settled()
 
 
 def require_shell() -> None:

@@ -175,16 +175,19 @@ def look(desk: Desk, written: Written) -> None:
             st.caption(t("discharge.follow.end"))
             return
         way = discharge.reread(desk, written.ids, step)
-        if st.button(
-            t("discharge.follow.button", token=shell.plain(name)),
-            icon=":material/directions_walk:",
-            disabled=not way.fits or state.locked("sentence") or state.locked("token"),
-            key="discharge_follow",
-        ):
+
+        def follow() -> None:
             ask.admit(way.text)
             state.put("token", way.token)
             st.session_state[MOVED] = name
-            st.rerun()
+
+        st.button(
+            t("discharge.follow.button", token=shell.plain(name)),
+            icon=":material/directions_walk:",
+            disabled=not way.fits or state.locked("sentence") or state.locked("token"),
+            on_click=follow,
+            key="discharge_follow",
+        )
         how = "long" if not way.fits else "same" if way.same else "cut"
         st.caption(t(f"discharge.follow.{how}", tokens=way.tokens, written=first + len(written.ids) - 1, at=way.token))
 
