@@ -187,12 +187,12 @@ def test_turns_are_taken_in_order_and_few_at_a_time(at_once):
     from pages.kit.turns import Turns
 
     turns, inside, most, order = Turns(at_once), [0], [0], []
-    begun = threading.Barrier(at_once + 1)
+    begun, queued = threading.Barrier(at_once + 1), threading.Event()
 
     def first() -> None:
         with turns.taken(), turns.taken():
             begun.wait()
-            time.sleep(0.5)
+            queued.wait(60)
 
     def later(number: int) -> None:
         with turns.taken():
@@ -209,8 +209,11 @@ def test_turns_are_taken_in_order_and_few_at_a_time(at_once):
     for number in range(8):
         waiting.append(threading.Thread(target=later, args=(number,)))
         waiting[-1].start()
+        end = time.monotonic() + 60
         while len(turns._waiting) < number + 1:
+            assert time.monotonic() < end
             time.sleep(0.001)
+    queued.set()
     [one.join() for one in [*holders, *waiting]]
     assert sorted(order) == list(range(8)) and most[0] <= at_once
     assert at_once > 1 or order == list(range(8))

@@ -3,8 +3,7 @@
 Python runs one thread at a time, whoever holds its lock, and hands it on every few milliseconds. Fifty pages that are
 all begun at once are therefore all done late, and a pass through the model, thousands of small operations that each
 give the lock away, waits after every one of them for pages that do not. Begun one after the other, half of them are
-there in half of the time, and nobody is later. A visitor has one run at a time, so that nobody takes two turns in a row
-while others wait.
+there in half of the time, and nobody is later.
 """
 
 from __future__ import annotations
