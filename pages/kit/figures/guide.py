@@ -84,14 +84,16 @@ def plans() -> dict[str, Plan]:
 
 
 def config() -> Mapping[str, Any]:
-    """config.json of the checkpoint that is open, read without bringing the model in; the published one, where it
-    cannot be read or is of something else."""
+    """config.json of the checkpoint that is open, read without bringing the model in; the shipped one's, where it
+    cannot be read or is of something else, as in the lesson."""
     folder = os.environ.get("TOKEN_HOSPITAL_CHECKPOINT")
     try:
-        found = json.loads((Path(folder) / "config.json" if folder else CONFIG).read_text("utf-8"))
-        return found if {"n_routed_experts", "kv_lora_rank"} <= set(found) else library.published("deepseek-v3")
+        found = json.loads(Path(folder or CONFIG.parent, "config.json").read_text("utf-8"))
+        if {"n_routed_experts", "kv_lora_rank"} <= set(found):
+            return found
     except (OSError, ValueError, TypeError):
-        return library.published("deepseek-v3")
+        pass
+    return json.loads(CONFIG.read_text("utf-8"))
 
 
 def numbers() -> dict[str, Any]:
