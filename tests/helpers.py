@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sys
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -14,6 +18,8 @@ from model.config import ModelConfig
 from model.deepseek_v3 import DeepseekV3
 from model.engine import Engine
 from model.errors import UserError
+
+T = TypeVar("T")
 
 torch.set_num_threads(1)  # small shapes: a second thread only waits for the first
 
@@ -84,3 +90,9 @@ def one_sentence(error: pytest.ExceptionInfo[UserError]) -> str:
 
 
 PYTHON = sys.executable
+
+
+def apart(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` in a thread of its own: where a browser was driven before, this one has a loop already."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

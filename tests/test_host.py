@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from helpers import apart
 
 from pages.kit import host, words
 
@@ -64,7 +65,7 @@ def test_a_window_more_than_there_is_room_for():
         await bounds(page(b"application/json"), probe.receive, probe.send)
         return first, second, third, probe
 
-    first, second, third, probe = asyncio.run(visit())
+    first, second, third, probe = apart(visit())
     assert first.sent == [] and probe.sent == [] and bounds.open == 0
     assert [m["type"] for m in second.sent] == ["websocket.close"]
     assert third.sent[0]["status"] == 503
@@ -79,7 +80,7 @@ def test_the_place_is_free_again_however_a_visit_ends():
     bounds = host.Bounds(breaks, most=1)
     for _ in range(3):
         with pytest.raises(RuntimeError):
-            asyncio.run(bounds(WINDOW, Ends().receive, Ends().send))
+            apart(bounds(WINDOW, Ends().receive, Ends().send))
     assert bounds.open == 0
 
 
@@ -90,8 +91,8 @@ def test_whoever_clicks_faster_than_anybody_can_waits():
             assert (await receive())["type"] == "websocket.receive"
         return time.monotonic() - start
 
-    assert asyncio.run(take(10)) < 0.05
-    assert asyncio.run(take(40)) > 0.25, "the thirty beyond the first ten come at their pace, and none is lost"
+    assert apart(take(10)) < 0.05
+    assert apart(take(40)) > 0.25, "the thirty beyond the first ten come at their pace, and none is lost"
 
 
 def test_files_that_lie_about_are_few(monkeypatch):
@@ -116,7 +117,7 @@ def test_files_that_lie_about_are_few(monkeypatch):
         async def fine(scope, receive, send):
             await send({"type": "http.response.start", "status": 204})
 
-        asyncio.run(host.Bounds(fine)(page(method="PUT", path=f"/_stcore/upload_file/{who}/c"), ends.receive, ends.send))
+        apart(host.Bounds(fine)(page(method="PUT", path=f"/_stcore/upload_file/{who}/c"), ends.receive, ends.send))
         return ends.sent
 
     assert put("you")[0]["status"] == 204 and put("me")[0]["status"] == 429

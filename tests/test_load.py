@@ -11,6 +11,7 @@ from pathlib import Path
 
 import load
 import pytest
+from helpers import apart
 from load import Learner, Scenario, Tally
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,11 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 def found() -> dict:
     """Six learners for a quarter of a minute, then six sentences in one instant."""
     with load.server() as (url, process):
-        asyncio.run(load.warm(url))
-        walk = asyncio.run(load.run(url, process, Scenario("few", 6, 15.0), every=2.0))
-        burst = asyncio.run(load.run(url, process, Scenario("few at once", 6, 0.0, burst=True)))
-        same = asyncio.run(equal_sentences(url))
-        beside = asyncio.run(beside_a_flood(url, process))
+        apart(load.warm(url))
+        walk = apart(load.run(url, process, Scenario("few", 6, 15.0), every=2.0))
+        burst = apart(load.run(url, process, Scenario("few at once", 6, 0.0, burst=True)))
+        same = apart(equal_sentences(url))
+        beside = apart(beside_a_flood(url, process))
         return {"walk": walk, "burst": burst, "same": same, "beside": beside}
 
 
@@ -110,7 +111,7 @@ def test_an_answer_that_does_not_come_is_lost(monkeypatch):
     monkeypatch.setattr(load, "PATIENCE", 0.05)
     tally = Tally()
     with pytest.raises(load.Lost):
-        asyncio.run(Learner(1, Silent(), tally).turn("sentence"))
+        apart(Learner(1, Silent(), tally).turn("sentence"))
     assert tally.lost == 1 and not tally.turns
 
 
@@ -162,12 +163,12 @@ def test_this_machine_is_spoken_to(url):
 @pytest.mark.parametrize("change", [{"learners": 0}, {"learners": load.MOST_LEARNERS + 1}, {"seconds": load.MOST_SECONDS + 1}, {"seconds": -1.0}])
 def test_it_is_bounded(change):
     with pytest.raises(SystemExit):
-        asyncio.run(load.run("http://127.0.0.1:1", None, dataclasses.replace(load.SCENARIOS["class"], **change)))
+        apart(load.run("http://127.0.0.1:1", None, dataclasses.replace(load.SCENARIOS["class"], **change)))
 
 
 def test_nobody_there():
     """No server: everybody is lost, and it ends."""
-    one = asyncio.run(load.run("http://127.0.0.1:9", None, Scenario("empty", 2, 1.0)))
+    one = apart(load.run("http://127.0.0.1:9", None, Scenario("empty", 2, 1.0)))
     assert one["lost"] == 2 and not one["asked"]["none lost"] and "connection: " in " ".join(one["told"])
 
 

@@ -148,8 +148,7 @@ def panel(draw: Callable[[Run | None], None]) -> None:
     run: Run | None = st.session_state.get(key)
     ticking = run is not None and not run.over
 
-    @st.fragment(run_every=TICK if ticking else None)
-    @shell.guarded
+    @shell.fragment(key, TICK if ticking else None)
     def body() -> None:
         run: Run | None = st.session_state.get(key)
         if run is not None and not run.over:

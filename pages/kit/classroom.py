@@ -293,8 +293,7 @@ def bar(page: str) -> None:
     st.html(shell.ROOT / "assets" / "kit" / "classroom.css")
     inline = True
 
-    @st.fragment(run_every=POLL)
-    @shell.guarded
+    @shell.fragment(f"class_bar.{place.page}", POLL)
     def body() -> None:
         nonlocal inline
         alone, inline = not inline, False
@@ -397,9 +396,9 @@ def _ask(place: Seat, asking: bool) -> None:
 
 def questions(where: str) -> None:
     """What students asked, for the teacher. `where` tells two lists on one page apart."""
+    page = here.page if (here := seat()) else ""
 
-    @st.fragment(run_every=RESULTS)
-    @shell.guarded
+    @shell.fragment(f"class_questions.{where}.{page}", RESULTS)
     def body() -> None:
         place = seat()
         if place is None or not place.teaches:
@@ -480,8 +479,7 @@ def tally(key: str, options: Sequence[str], said: int | None) -> None:
         st.caption(t("together.tally.waits"))
         return
 
-    @st.fragment(run_every=None if poll.shown else RESULTS)
-    @shell.guarded
+    @shell.fragment(f"class_tally.{place.page}.{key}", None if poll.shown else RESULTS)
     def body() -> None:
         if view := look():
             _bars(key, options, view)

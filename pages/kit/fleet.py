@@ -160,8 +160,7 @@ def panel(
     trip: Trip | None = st.session_state.get(key)
     ticking = trip is not None and not trip.over
 
-    @st.fragment(run_every=TICK if ticking else None)
-    @shell.guarded
+    @shell.fragment(key, TICK if ticking else None)
     def body() -> None:
         trip: Trip | None = st.session_state.get(key)
         if trip is not None:

@@ -255,8 +255,7 @@ def panel(
     job: Job | None = st.session_state.get(key)
     ticking = job is not None and not job.over
 
-    @st.fragment(run_every=TICK if ticking else None)
-    @shell.guarded
+    @shell.fragment(key, TICK if ticking else None)
     def body() -> None:
         job: Job | None = st.session_state.get(key)
         place = 0

@@ -208,6 +208,22 @@ def guarded(draw: Callable[..., None]) -> Callable[..., None]:
     return safely
 
 
+def fragment(name: str, run_every: float | None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A guarded part of a page that runs again by itself every so many seconds. `name`: its own, and its page's.
+
+    Streamlit tells fragments apart by their function and their place. What stands at one place on two pages would be
+    one to it, and a tick of the page that was just left would be drawn into the new page before that is there: the
+    browser then shows nothing at all.
+    """
+
+    def wrap(draw: Callable[..., None]) -> Callable[..., None]:
+        safely = guarded(draw)
+        safely.__qualname__ = name
+        return st.fragment(run_every=run_every)(safely)
+
+    return wrap
+
+
 def _back_in_class() -> None:
     """The page was loaded again in a tab that remembers its place in a class."""
     from pages.kit import classroom
