@@ -123,7 +123,7 @@ def test_the_hospitals_own_address(url, root):
 @pytest.mark.parametrize("typed,given", [
     ("192.168.0.3:8501", "http://192.168.0.3:8501/"), (" https://h.example/app/triage ", "https://h.example/app/"),
     ("http://[fe80::1]:80/", "http://[fe80::1]:80/"), ("javascript:alert(1)", None), ("http://a b", None), ("http://", None),
-    ("http://x?y=1", None), ("http://h:99999", None), ("ftp://h", None), ("http://<b>", None), ("http://h/\"x", None),
+    ("http://x?y=1", "http://x/"), ("http://x/lesson?y=1#z", "http://x/"), ("http://h:99999", None), ("ftp://h", None), ("http://<b>", None), ("http://h/\"x", None),
 ])  # fmt: skip
 def test_an_address_that_is_typed(typed, given):
     assert teacher.reachable(typed) == given

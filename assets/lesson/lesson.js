@@ -10,6 +10,7 @@ const SETTLED = 6; // looks without anything moving, after which a stop has been
 const PATIENCE = 20_000; // ms after which nothing is scrolled any more, nor waited for
 const NARROW = 700; // px below which the words are folded away at first
 const WRITES = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable=true]";
+const PAGES_ITSELF = "textarea, select, [contenteditable=true], [role=application], [role=combobox], [role=listbox]";
 const OWN_KEYS = `${WRITES}, [role=application], [role=slider], [role=textbox], [role=combobox], [role=spinbutton]`;
 
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -240,12 +241,14 @@ class Bar {
     this.fold.title = this.fold.getAttribute("aria-label");
   }
 
-  // A presenter's remote sends Page Down and Page Up, and b or a full stop to make the screen dark: that folds the words
-  // away. Arrows and letters only where nothing else could want them.
+  // A presenter's remote sends Page Down and Page Up, wherever the focus was left: only what has pages or lines of its own
+  // keeps them. It sends b or a full stop to make the screen dark: that folds the words away. Arrows and letters only where
+  // nothing else could want them.
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.defaultPrevented) return;
     const path = event.composedPath(), [at] = path;
-    if (path.some((node) => node.matches?.(OWN_KEYS)) || document.querySelector("[role=dialog]")) return;
+    const kept = ["PageDown", "PageUp"].includes(event.key) ? PAGES_ITSELF : OWN_KEYS;
+    if (path.some((node) => node.matches?.(kept)) || document.querySelector("[role=dialog]")) return;
     const free = at === document.body || at === document.documentElement || path.includes(this.host);
     if (free && [".", "b"].includes(event.key)) this.fold.click();
     const by = { PageDown: 1, PageUp: -1, ...(free ? { ArrowRight: 1, ArrowLeft: -1 } : {}) }[event.key];

@@ -92,7 +92,9 @@ def class_address() -> str:
     if not alone(address):
         return address
     st.warning(t("teacher.alone"), icon=":material/lan:")
+    st.session_state.setdefault("teacher.address", st.session_state.get("teacher.kept", ""))  # asked for once a visit
     typed = st.text_input(t("teacher.address"), placeholder=EXAMPLE, key="teacher.address", max_chars=200)
+    st.session_state["teacher.kept"] = typed
     if not typed.strip():
         return address
     if (given := reachable(typed)) is None:
@@ -146,8 +148,8 @@ def reachable(typed: str) -> str | None:
     except ValueError:
         return None
     plain = re.fullmatch(r"[\w.:\[\]-]+", parts.netloc, re.A) and re.fullmatch(r"[\w./~+-]*", parts.path, re.A)
-    good = parts.scheme in ("http", "https") and parts.hostname and plain and not (parts.query or parts.fragment)
-    return root(text) if good else None
+    good = parts.scheme in ("http", "https") and parts.hostname and plain
+    return root(text.split("#")[0]) if good else None
 
 
 # -- what is on screen -------------------------------------------------------------------------------------------------
