@@ -9,6 +9,7 @@ import streamlit as st  # noqa: E402
 from model import UserError  # noqa: E402
 from model.interventions import GATES  # noqa: E402
 from pages.kit import chapter, plates, service, shell, state  # noqa: E402
+from pages.kit.building import letter  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.figures import common, department  # noqa: E402
@@ -79,7 +80,7 @@ chapter.explain(
     "department.choose",
     code=[source(MODEL, "choose")],
     tex={
-        "corridor": department.letter(corridor),
+        "corridor": letter(corridor),
         "parts": " + ".join(chapter.tex_number(float(desk.choice[room])) for room in pair),
         "sum": float(desk.corridors[corridor]),
         "kept": c.topk_group,
@@ -88,7 +89,7 @@ chapter.explain(
     corridors=c.n_group,
     size=size,
     kept=c.topk_group,
-    shut=department.listed(department.letter(g) for g in range(c.n_group) if g not in desk.open),
+    shut=department.listed(letter(g) for g in range(c.n_group) if g not in desk.open),
     k=len(desk.called),
     **here,
 )

@@ -12,7 +12,7 @@ import screens
 from screens import LANGUAGES
 
 import model
-from pages.kit import ask, exercises, paper, service, state, worksheet
+from pages.kit import ask, building, exercises, paper, service, state, worksheet
 from pages.kit.exercises import Exercise, Paper
 
 LONG = "面" * model.MAX_TOKENS
@@ -304,7 +304,7 @@ def test_what_the_rounded_digits_choose_is_what_the_hospital_chose(house):
     seen = visit(house, ask.EXAMPLES["en"][0], -2, 30)
     p = Paper(seen, "en", "maths")
     one = exercises.choose(p)
-    real = [p.letter(g) for g in sorted(seen.trace.kept_groups[p.at].tolist())]
+    real = [building.letter(g) for g in sorted(seen.trace.kept_groups[p.at].tolist())]
     assert one.found["open"] == real == exercises.corridors(p).found["open"]
     listed, called = set(one.given["rooms"]), set(seen.trace.chosen[p.at].tolist())
     assert called & listed <= set(one.found["called"])

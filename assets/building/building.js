@@ -6,7 +6,7 @@
 // lights (the floor that is being reached), and people (stairs, the chosen floor, the room under the pointer).
 
 const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
-const { el, bytes, wide, clamp, fill, download } = base;
+const { el, bytes, wide, clamp, fill, download, letter } = base;
 const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.url).search, import.meta.url).href); // when it is asked for
 
 const FLOORS_A_SECOND = 7, FLOORS_A_SECOND_STEADY = 2;
@@ -232,7 +232,6 @@ class View {
 
   corridorOf(room) { return Math.floor(room / (this.data.shape.rooms / this.data.shape.corridors)); }
 
-  letter(corridor) { return this.data.shape.corridors <= 26 ? String.fromCharCode(65 + corridor) : String(corridor + 1); }
 
   nameOf(token) {
     const piece = this.data.tokens[token];
@@ -284,7 +283,7 @@ class View {
     this.corridorHead.textContent = this.say("corridors");
     this.corridorRow.style.setProperty("--across", Math.min(8, shape.corridors));
     this.corridorRow.replaceChildren(...Array.from({ length: shape.corridors }, (_, g) =>
-      el("div", {}, this.letter(g), el("span"), el("span", { class: "hidden" }))));
+      el("div", {}, letter(g), el("span"), el("span", { class: "hidden" }))));
     this.showTiles();
   }
 
@@ -381,7 +380,7 @@ class View {
       row.hidden = !r;
       if (!r) return;
       row.dataset.room = r.room;
-      name.textContent = this.say("room_short", { corridor: this.letter(this.corridorOf(r.room)), room: r.room });
+      name.textContent = this.say("room_short", { corridor: letter(this.corridorOf(r.room)), room: r.room });
       weight.querySelector("b").style.width = `${100 * (this.all ? r.visits / tokens.length : r.light)}%`;
       weight.querySelector("span > span").textContent = this.all ? this.count(r.visits) : this.fixed(r.weight, 2);
       if (this.all) return;
@@ -625,7 +624,7 @@ class View {
     c.font = this.font(11.5);
     c.textAlign = "center";
     c.fillStyle = this.colour("soft");
-    for (let i = 0; i < corridors; i++) c.fillText(this.letter(i), (g.x(i * g.size) + g.x((i + 1) * g.size - 1) + g.room) / 2, y);
+    for (let i = 0; i < corridors; i++) c.fillText(letter(i), (g.x(i * g.size) + g.x((i + 1) * g.size - 1) + g.room) / 2, y);
   }
 
   drawDesk(c, g, y, high) {
@@ -785,7 +784,7 @@ class View {
     const { floor, room } = this.hover, dense = this.data.shape.dense;
     if (floor <= dense || room == null) return [floor <= dense ? this.say("spoken_desk", { floor }) : this.say("floor", { floor })];
     const corridor = this.corridorOf(room), open = this.isOpen(floor, corridor);
-    const lines = [this.say("tip_room", { floor, corridor: this.letter(corridor), room })];
+    const lines = [this.say("tip_room", { floor, corridor: letter(corridor), room })];
     if (this.all) {
       const names = this.visitors(floor, room), few = names.slice(0, 8).map((t) => this.inProse(t)).join(" · ");
       lines.push(names.length ? this.say("tip_visits", { visits: names.length, patients: this.data.tokens.length }) : this.say(open ? "tip_open" : "tip_closed"));

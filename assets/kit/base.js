@@ -83,3 +83,6 @@ export const floats = (text) => new Float32Array(bytes(text).buffer);
 export const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 export const fill = (pattern, values) => pattern.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+
+// What a corridor is called, here and in pages/kit/building.py: A, B, C, and where the alphabet ends its number.
+export const letter = (corridor) => (corridor < 26 ? String.fromCharCode(65 + corridor) : String(corridor + 1));

@@ -4,7 +4,7 @@
 // server, an index travels as the number that people call it by: index + the axis' offset.
 
 const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
-const { el, bytes, floats, clamp, fill, download } = base;
+const { el, bytes, floats, clamp, fill, download, letter } = base;
 const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.url).search, import.meta.url).href); // when it is asked for
 
 const LIT = 1, CLOSED = 2; // bits of a mask
@@ -354,7 +354,7 @@ class Bars extends Drawn {
       c.globalAlpha = 1;
       c.fillStyle = v.colour(open ? "ink" : "soft");
       c.textAlign = "center";
-      c.fillText(String.fromCharCode(65 + g), x + (step * per) / 2, 8);
+      c.fillText(letter(g), x + (step * per) / 2, 8);
     }
     const hot = this.hot(axis), chosen = this.chosen(axis), wide = Math.max(step * (step > 5 ? 0.78 : 0.9), 1);
     for (let i = 0; i < n; i++) {

@@ -51,8 +51,14 @@ def _visible(char: str) -> str:
     return f"U+{ord(char):04X}" if kind in ("Cf", "Cn", "Co", "Zl", "Zp") and char != _JOINER else char
 
 
+LETTERS = 26  # of the alphabet
 _JOINER = "\u200d"  # holds emoji together, invisible
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u3000": "␣", "\u00a0": "␣"}
+
+
+def letter(corridor: int) -> str:
+    """What a corridor is called, here and in base.js: A, B, C, and where the alphabet ends its number."""
+    return chr(ord("A") + corridor) if corridor < LETTERS else str(corridor + 1)
 
 
 def apart(names: Sequence[str]) -> list[str]:

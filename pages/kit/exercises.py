@@ -167,10 +167,6 @@ class Paper:
         """Names of tokens, in quotation marks: some of them are commas themselves."""
         return self.listed(words.say(self.lang, "worksheet.quoted", text=name) for name in names)
 
-    def letter(self, corridor: int) -> str:
-        """What a corridor is called, as on screen."""
-        return chr(ord("A") + corridor) if self.c.n_group <= 26 else str(corridor)
-
     def mixed(self, items: Sequence[Any]) -> list[Any]:
         """Another order, always the same for this sentence."""
         return sorted(items, key=lambda one: hashlib.sha256(repr((self.trace.ids, one)).encode()).digest())
@@ -256,7 +252,7 @@ def rooms_map(p: Paper) -> Exercise:
     """A floor plan to colour."""
     c, called = p.c, sorted(p.trace.chosen[p.at].tolist())
     size = c.n_routed_experts // c.n_group
-    dark = [p.letter(g) for g in range(c.n_group) if not any(room // size == g for room in called)]
+    dark = [building.letter(g) for g in range(c.n_group) if not any(room // size == g for room in called)]
 
     def draw(filled: bool) -> Html:
         wide, left, high = 10, 34, 13
@@ -266,7 +262,8 @@ def rooms_map(p: Paper) -> Exercise:
             for room in range(c.n_routed_experts)
         )
         names = "".join(
-            f"<text x='0' y='{g * (high + 2) + high - 3}'>{p.letter(g)} {g * size}</text>" for g in range(c.n_group)
+            f"<text x='0' y='{g * (high + 2) + high - 3}'>{building.letter(g)} {g * size}</text>"
+            for g in range(c.n_group)
         )
         told = html.escape(str(p.say("map.alt", rooms=p.listed(called) if filled else "")))
         return Html(
@@ -300,14 +297,14 @@ def corridors(p: Paper) -> Exercise | None:
     open_ = sorted(order[: c.topk_group])
     gap = printed[order[c.topk_group - 1]] - printed[order[c.topk_group]]
     yes = words.say(p.lang, "worksheet.tick")
-    rows = [[p.letter(g), put(printed[g]), Blank(yes if g in open_ else "")] for g in range(c.n_group)]
+    rows = [[building.letter(g), put(printed[g]), Blank(yes if g in open_ else "")] for g in range(c.n_group)]
     heads = [str(p.say(f"corridors.{head}")) for head in ("corridor", "score", "open")]
     return p.exercise(
         "corridors", "ab", table(heads, rows, "narrow"), corridors=c.n_group, kept=c.topk_group,
-        open=p.listed(p.letter(g) for g in open_), last=p.letter(order[c.topk_group - 1]),
-        shut=p.letter(order[c.topk_group]), gap=put(gap),
+        open=p.listed(building.letter(g) for g in open_), last=building.letter(order[c.topk_group - 1]),
+        shut=building.letter(order[c.topk_group]), gap=put(gap),
         given={"scores": list(map(put, printed)), "kept": c.topk_group},
-        found={"open": [p.letter(g) for g in open_], "gap": put(gap)},
+        found={"open": [building.letter(g) for g in open_], "gap": put(gap)},
     )  # fmt: skip
 
 
@@ -441,7 +438,7 @@ def choose(p: Paper) -> Exercise:
                  Blank(yes if r in found.called else "")]
                 for r in mine
             ]  # fmt: skip
-            top = p.say("choose.sum", corridor=p.letter(g))
+            top = p.say("choose.sum", corridor=building.letter(g))
             state = p.say("choose.open" if g in found.open else "choose.shut")
             result = f"<b class='blank'>{put(found.sums[g])}, {state}</b>" if filled else "<span class='gap'></span>"
             blocks.append(f"<div class='block'>{table(heads, rows)(filled)}<p>{top} {result}</p></div>")
@@ -451,12 +448,12 @@ def choose(p: Paper) -> Exercise:
     same = set(real) == set(found.called)
     return p.exercise(
         "choose", "abc", draw, corridors=c.n_group, kept=c.topk_group, k=k, per=per,
-        open=p.listed(p.letter(g) for g in found.open), called=p.listed(found.called),
+        open=p.listed(building.letter(g) for g in found.open), called=p.listed(found.called),
         real=p.say("choose.as_real" if same else "choose.not_real", real=p.listed(real), all=c.n_routed_experts),
         given={"rooms": {r: list(map(put, both)) for r, both in shown.items()}, "size": size, "kept": c.topk_group,
                "k": k},
         found={"both": [put(sum(shown[r], Decimal(0))) for r in rooms], "sums": list(map(put, found.sums.values())),
-               "open": [p.letter(g) for g in found.open], "called": found.called},
+               "open": [building.letter(g) for g in found.open], "called": found.called},
     )  # fmt: skip
 
 

@@ -65,39 +65,8 @@ PAGES = tuple(row for wing in WINGS.values() for row in wing)
 
 _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
 
-# The first thing that a browser hears of a page: in which language it is, whether it is projected, and which code its
-# pictures will need, which it then fetches while the page is still being put together. On a phone the navigation is a
-# list that holds headings beside its items, which screen readers must not be told is a list. What a link into a class
-# holds is taken out of the address bar; where one sits in a class is remembered in this tab, over a reload.
-_html_lang = st.components.v2.component(
-    "html_lang",
-    js="""export default function ({ data, setTriggerValue }) {
-  document.documentElement.lang = data.lang;
-  document.documentElement.toggleAttribute("data-projector", data.projector);
-  for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
-  const parts = "[data-testid=stSidebarNav] :is(ul, li)";
-  const tidy = () => {
-    document.querySelectorAll(parts).forEach((part) => { part.role = "presentation"; });
-    if (!/[?&](class|teach)=/.test(location.search)) return;
-    const address = new URL(location.href);
-    for (const one of ["class", "teach"]) address.searchParams.delete(one);
-    history.replaceState(history.state, "", address);
-  };
-  if (!window.hospitalWatch) {
-    window.hospitalWatch = new MutationObserver(tidy);
-    window.hospitalWatch.observe(document.body, { childList: true, subtree: true });
-  }
-  tidy();
-  try {
-    const kept = sessionStorage.getItem("hospital.class");
-    if (data.seat) sessionStorage.setItem("hospital.class", JSON.stringify(data.seat));
-    else if (data.seat === "") sessionStorage.removeItem("hospital.class");
-    else if (kept && !window.hospitalBack) setTriggerValue("back", JSON.parse(kept));
-    window.hospitalBack = true;
-  } catch (error) { console.warn(error); } // a browser that keeps nothing
-}
-""",
-)
+# What a browser hears of a page first.
+_page = st.components.v2.component("page", js=(ROOT / "assets" / "kit" / "page.js").read_text("utf-8"))
 
 
 @cache
@@ -146,8 +115,8 @@ def run() -> None:
         st.html(ROOT / "assets" / "kit" / "page.css")
         if state.get("projector"):
             st.html(ROOT / "assets" / "kit" / "projector.css")
-        _html_lang(
-            key="html_lang",
+        _page(
+            key="page",
             data={
                 "lang": t("language.html"),
                 "modules": [plates.address(drawing)],
@@ -228,7 +197,7 @@ def _back_in_class() -> None:
     """The page was loaded again in a tab that remembers its place in a class."""
     from pages.kit import classroom
 
-    classroom.come_back((st.session_state.get("html_lang") or {}).get("back"))
+    classroom.come_back((st.session_state.get("page") or {}).get("back"))
 
 
 def _teachers_link(page: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from model import Interventions, Trace
 from model.deepseek_v3 import choose
 from pages.kit import plates, state
+from pages.kit.building import letter
 from pages.kit.chapter import Visit, number, percent, sentences
 from pages.kit.figures import common
 from pages.kit.words import t
@@ -95,11 +96,6 @@ def unboarded(visit: Visit, real: Desk) -> Unboarded:
         int(both.sum()),
         called.numel(),
     )
-
-
-def letter(corridor: int) -> str:
-    """What a corridor is called: A, B, C, as on every picture."""
-    return chr(ord("A") + corridor)
 
 
 def listed(items: Iterable[object]) -> str:

@@ -166,7 +166,7 @@ def corridors(groups: Iterable[int]) -> Option:
 
 def letters(groups: Iterable[int]) -> list[str]:
     """What corridors are called on every picture, from the first one on."""
-    return [chr(ord("A") + group) for group in sorted(groups)]
+    return [building.letter(group) for group in sorted(groups)]
 
 
 def shape(*sizes: int) -> Option:
