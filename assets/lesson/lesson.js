@@ -129,7 +129,10 @@ class Light {
   // Bring it between the page's head and the bar; its top, where it is taller. Whether it was there already.
   reach(node) {
     const scroller = document.querySelector("[data-testid=stMain]");
-    const top = (document.querySelector("[data-testid=stHeader]")?.getBoundingClientRect().bottom ?? 0) + rem() * 1.4;
+    const head = document.querySelector("[data-testid=stHeader]")?.getBoundingClientRect().bottom ?? 0;
+    const room = document.querySelector(".st-key-class_bar")?.parentElement; // of a class: on wide screens it stays in sight too
+    const stays = room && getComputedStyle(room).position === "sticky" ? room.offsetHeight + rem() * 0.6 : 0;
+    const top = head + stays + rem() * 1.4;
     const bottom = innerHeight - (parseFloat(document.documentElement.style.getPropertyValue("--lesson")) || 0) - rem() * 1.4;
     const { top: at, height } = node.getBoundingClientRect();
     const wanted = height > bottom - top ? top : top + Math.min((bottom - top - height) / 2, rem() * 4);
