@@ -296,7 +296,7 @@ def measured(key: str) -> str | None:
     a = v3.architecture
     costs = {row.key: catalogue.figures(row.architecture, precision="fp8") for row in (v3, big, small)}
     if key == "rooms":
-        part = architectures.active_without_embedding(a) / architectures.total(a)
+        part = architectures.active(a) / architectures.total(a)  # as on the page of beds
         return t("choice.measured.rooms", bytes=gigabytes(costs[v3.key].weight_bytes), share=percent(part))
     if key == "tuning":
         return on_tuning()
