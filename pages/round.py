@@ -58,7 +58,7 @@ plates.mount(
     picked,
 )
 
-parts = figures.added(visit)
+parts = figures.added(visit, visit.token)
 worth, each = figures.worth(visit, parts)
 chapter.explain(
     "round.added",

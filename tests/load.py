@@ -137,9 +137,10 @@ class Learner:
         self.partial, self.asked = False, ""  # whether only a part of the page is drawn again, and which
         self.pages: dict[str, str] = {}  # address -> Streamlit's name of it
         self.widgets: dict[str, WidgetState] = {}
-        self.box = ""
+        self.box, self.typing = "", ""  # the sentence's widget, and the fragment that draws it
         self.mounts: dict[str, Mount] = {}
-        self.buttons: dict[str, str] = {}  # "just show me" below questions that are not answered yet -> fragment
+        self.buttons: dict[str, tuple[str, tuple[int, ...]]] = {}  # "just show me" -> fragment and place
+        self.parts: dict[str, tuple[int, ...]] = {}  # fragment -> its place: what stands there is drawn again with it
         self.known: dict[str, list[Any]] = {}  # messages that the server need not send again: hash -> [message, age]
 
     # -- the protocol --------------------------------------------------------------------------------------------------
@@ -190,9 +191,10 @@ class Learner:
         if kind == "new_session":
             self.hash = message.new_session.page_script_hash
             if not self.partial:  # the whole page is drawn again
-                self.mounts, self.buttons, self.box = {}, {}, ""
+                self.mounts, self.buttons, self.parts, self.box = {}, {}, {}, ""
             else:
-                self.buttons = {one: where for one, where in self.buttons.items() if where != self.asked}
+                part = self.parts[self.asked]
+                self.buttons = {one: at for one, at in self.buttons.items() if at[1][: len(part)] != part}
             self.partial = False
         elif kind == "navigation":
             self.hash = message.navigation.page_script_hash
@@ -210,16 +212,17 @@ class Learner:
 
     def _draw(self, message: ForwardMsg) -> None:
         element, fragment = message.delta.new_element, message.delta.fragment_id
-        kind = element.WhichOneof("type")
+        kind, path = element.WhichOneof("type"), tuple(message.metadata.delta_path)
+        self.parts.setdefault(fragment, path)
         if kind == "bidi_component":
             one = element.bidi_component
             self.mounts[one.id] = Mount(one.id, one.component_name, fragment, one.json)
         elif kind == "text_input" and element.text_input.id.endswith("sentence_box"):
-            self.box = element.text_input.id
+            self.box, self.typing = element.text_input.id, fragment
             if element.text_input.set_value:
                 self.widgets[self.box] = WidgetState(id=self.box, string_value=element.text_input.value)
         elif kind == "button" and element.button.id.endswith(".skip"):
-            self.buttons[element.button.id] = fragment
+            self.buttons[element.button.id] = fragment, path
         elif kind == "exception" or (kind == "alert" and element.alert.format == element.alert.ERROR):
             said = element.exception.type if kind == "exception" else element.alert.body
             self.tally.errors.append(f"{self.page or 'lobby'}: {said[:200]}")
@@ -244,7 +247,7 @@ class Learner:
         self.typed += 1
         text = self.dice.choice(SENTENCES).format(self.tag)
         self.widgets[self.box] = WidgetState(id=self.box, string_value=text)
-        await self.turn("sentence")
+        await self.turn("sentence", self.typing)
         self._check_sentence()
 
     @property
@@ -275,7 +278,7 @@ class Learner:
             return await self.type()
         sort = self.dice.choice(sorts)
         if sort == "answer":
-            button, fragment = self.dice.choice(list(self.buttons.items()))
+            button, (fragment, _) = self.dice.choice(list(self.buttons.items()))
             self.widgets[button] = WidgetState(id=button, trigger_value=True)
             await self.turn("answer", fragment)
             del self.widgets[button]

@@ -287,7 +287,7 @@ def test_a_mistake_keeps_the_last_good_picture_and_the_text(visit):
 def test_examples_in_the_other_language(visit):
     v = visit.open()
     v.page.get_by_role("button", name=words.say("en", "chapter.examples")).click()
-    v.page.get_by_role("button", name="医生，我发烧。").click()
+    v.page.get_by_text("医生，我发烧。", exact=True).click()
     v.until_link(s="医生，我发烧。", lang="en")
     expect(v.chips().nth(1)).to_have_text("医生")
 

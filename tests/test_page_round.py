@@ -145,7 +145,7 @@ def test_chance_of_being_woken():
 def test_the_parts_are_the_whole_and_so_is_what_they_are_worth(look):
     visit = look()
     trace, at, first = visit.trace, visit.token, visit.trace.config.first_k_dense_replace
-    parts = figures.added(visit)
+    parts = figures.added(visit, visit.token)
     total = trace.hidden[0, at] + sum(part.nan_to_num().sum(0) for part in parts.values())
     assert torch.allclose(total, trace.hidden[-1, at], atol=1e-3)
     assert parts["desk"][first:].isnan().all() and parts["nurse"][:first].isnan().all()
@@ -171,7 +171,7 @@ def house_opinions(visit, layer):
 
 def test_lengths_say_what_the_floor_added(look):
     visit = look(floor=1)
-    note = figures.lengths(visit, figures.added(visit))["note"]
+    note = figures.lengths(visit, figures.added(visit, visit.token))["note"]
     attention, ffn = visit.trace.attention_output[0, 6].norm(), visit.trace.ffn_output[0, 6].norm()
     assert chapter.number(float(attention)) in note and chapter.number(float(ffn)) in note
 

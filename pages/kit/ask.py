@@ -32,9 +32,14 @@ def sentence() -> str:
         )
         with st.popover(t("chapter.examples"), disabled=fixed):
             own = words.current()
-            for lang in sorted(EXAMPLES, key=lambda lang: lang != own):
-                for text in EXAMPLES[lang]:
-                    st.button(shell.plain(text), on_click=admit, args=(text,), key=f"example {text}")
+            st.pills(  # one element for all of them: each costs the server about a millisecond
+                t("chapter.examples"),
+                [text for lang in sorted(EXAMPLES, key=lambda lang: lang != own) for text in EXAMPLES[lang]],
+                format_func=shell.plain,
+                key="examples",
+                label_visibility="collapsed",
+                on_change=_taken,
+            )
     return current()
 
 
@@ -42,6 +47,13 @@ def current() -> str:
     """What was typed; before anything was, the first example in the visitor's language."""
     typed = state.get("sentence")
     return typed if typed is not None else EXAMPLES.get(words.current(), EXAMPLES[words.FALLBACK])[0]
+
+
+def _taken() -> None:
+    """An example was chosen; the same one can be chosen again."""
+    text, st.session_state["examples"] = st.session_state["examples"], None
+    if text is not None:
+        admit(text)
 
 
 def admit(text: str) -> None:

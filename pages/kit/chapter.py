@@ -328,12 +328,13 @@ def end(visit: Visit | Room, *bends: str) -> None:
     if state.get("projector"):
         return state.publish()
     st.subheader(t("chapter.bends"), anchor=False)
-    with st.container(key="bends"):
-        for row in bends:
-            key = f"{visit.page}.bend.{row}"
-            said, true = st.columns(2, gap="large")
-            said.markdown(f"**{t('chapter.said')}** {t(f'{key}.said')}")
-            true.markdown(f"**{t('chapter.true')}** {t(f'{key}.true')}")
-            true.caption(t(f"{key}.source"))
+    with st.container(key="bends"):  # one element: each costs the server about a millisecond
+        st.markdown("\n\n".join(_bend(f"{visit.page}.bend.{row}") for row in bends))
     shell.door(visit.page)
     state.publish()
+
+
+def _bend(key: str) -> str:
+    """Three paragraphs, which assets/kit/page.css sets in two columns."""
+    said, true = f"**{t('chapter.said')}** {t(f'{key}.said')}", f"**{t('chapter.true')}** {t(f'{key}.true')}"
+    return f"{said}\n\n{true}\n\n{t(f'{key}.source')}"

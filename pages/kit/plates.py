@@ -383,11 +383,11 @@ def mount(
         key=key,
         data={
             "page": page,
-            "plates": list(plates),
+            "plates": tuple(plates),  # Streamlit looks into a list whether it is a table
             "words": words.group("plates"),
             "lang": words.t("language.html"),
             "picked": {n: i for n, i in picked.items() if i is not None},
-            "picks": open_axes,
+            "picks": tuple(open_axes),
             "heard": st.session_state.get(heard_key, 0),
         },
         default={"pick": None, "go": None},

@@ -63,6 +63,10 @@ WINGS: dict[str, tuple[Row, ...]] = {  # words of a wing's name -> its pages, in
 WALK = WINGS["nav.walk"]  # the pages on which one sentence's trace is watched
 PAGES = tuple(row for wing in WINGS.values() for row in wing)
 
+APART = frozenset({"", "triage", "department", "round", "heads", "postal"})
+"""Pages (by address) that run again without what surrounds them, as long as nothing there speaks of what they show. Not
+for one that has a long run which a click in it must stop: Streamlit lets that go on to its end."""
+
 _in_shell: ContextVar[bool] = ContextVar("in_shell", default=False)
 
 # What a browser hears of a page first.
@@ -133,15 +137,37 @@ def run() -> None:
         from pages.kit import classroom
 
         classroom.bar(page.url_path)
+    alone = not (state.get("lesson") or "class" in st.session_state)
+    (_apart if alone and page.url_path in APART else _draw)(page)
+
+
+def _draw(page: st.Page) -> None:
+    """The page itself."""
     inside = _in_shell.set(True)
     try:
-        guarded(page.run)()
+        guarded(copy(page).run)()  # a page of Streamlit's runs once
         _settled()
     except RerunException:  # the page itself asked for another run
         _settled()
         raise
     finally:
         _in_shell.reset(inside)
+
+
+def _apart(page: st.Page) -> None:
+    """The page itself, by itself: what is done in it leaves what surrounds it as it stands."""
+
+    whole = True
+
+    def body() -> None:
+        nonlocal whole
+        if not whole:
+            state.begin()
+        whole = False
+        _draw(page)
+
+    body.__qualname__ = f"page.{page.url_path}"  # see `fragment`
+    st.fragment(body)()
 
 
 def _settled() -> None:

@@ -78,7 +78,7 @@ def sections(
     here = {"token": visit.token}
     receptionist = department.desk(floor, one.room)
     spoken = department.consultation(floor, floor.house.live.engine.opinions(floor.trace, floor.layer, floor.token))
-    company, woken, parts = rounds.company(visit, None), rounds.woken(visit), rounds.added(visit)
+    company, woken, parts = rounds.company(visit, None), rounds.woken(visit), rounds.added(visit, visit.token)
     worth, each = rounds.worth(visit, parts)
     row, most = heads.scores(visit, one.head), heads.most(visit)
     found = postal.find(visit, one.head)

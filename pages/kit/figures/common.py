@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from functools import wraps
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -11,6 +13,23 @@ from model import Trace
 from pages.kit import building, plates
 from pages.kit.chapter import Visit
 from pages.kit.words import t
+
+Result, More = TypeVar("Result"), ParamSpec("More")
+
+
+def once(compute: Callable[Concatenate[Visit, More], Result]) -> Callable[Concatenate[Visit, More], Result]:
+    """`compute` of a visit's trace, and of nothing else about the visit but what is handed in: done once, and kept as
+    long as the trace is."""
+    kept: WeakKeyDictionary[Trace, dict[tuple[Hashable, ...], Result]] = WeakKeyDictionary()
+
+    @wraps(compute)
+    def look_up(visit: Visit, *more: More.args, **_: More.kwargs) -> Result:
+        found = kept.setdefault(visit.trace, {})
+        if more not in found:
+            found[more] = compute(visit, *more)
+        return found[more]
+
+    return look_up
 
 
 def token_axis(visit: Visit, name: str = "token") -> plates.Axis:

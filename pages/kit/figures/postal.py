@@ -15,6 +15,7 @@ from model.lookup import Lookup, Picks
 from pages.kit import plates
 from pages.kit.chapter import Visit, number, percent
 from pages.kit.figures import common
+from pages.kit.figures.common import once
 from pages.kit.words import t
 
 if TYPE_CHECKING:
@@ -123,13 +124,19 @@ class Made(NamedTuple):
     reopened: float  # largest difference between the codes and what their opened addresses close to
 
 
+@once
+def seen_share(visit: Visit) -> torch.Tensor:
+    """(L, T): see `lookup.seen_share`."""
+    return lookup.seen_share(network(visit), visit.trace)
+
+
 def made(visit: Visit) -> Made:
     """Measured on the live weights and this trace."""
     c, attention = visit.trace.config, layer(visit).self_attn
     latents = visit.trace.memory[visit.layer, :, : c.kv_lora_rank]
     closed = lookup.close_address(attention, lookup.open_latents(attention, latents))
     return Made(
-        lookup.seen_share(network(visit), visit.trace),
+        seen_share(visit),
         c.kv_lora_rank / c.hidden_size,
         float((closed - latents).abs().max()),
     )

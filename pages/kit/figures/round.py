@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,26 +13,11 @@ from model import ModelConfig, Trace
 from pages.kit import plates, service
 from pages.kit.chapter import Visit, number, percent, sentences
 from pages.kit.figures import common
+from pages.kit.figures.common import once
 from pages.kit.words import t
 
 if TYPE_CHECKING:
     from model.study import EarlyExit
-
-Result = TypeVar("Result")
-
-
-def once(compute: Callable[[Visit], Result]) -> Callable[[Visit], Result]:
-    """`compute` of a visit that looks at the trace only: done once for a trace, and kept as long as the trace is."""
-    kept: WeakKeyDictionary[Trace, Result] = WeakKeyDictionary()
-
-    @wraps(compute)
-    def look_up(visit: Visit) -> Result:
-        if visit.trace not in kept:
-            kept[visit.trace] = compute(visit)
-        return kept[visit.trace]
-
-    return look_up
-
 
 # -- which rooms are shared --------------------------------------------------------------------------------------------
 
@@ -237,15 +220,16 @@ PARTS = ("attention", "desk", "nurse", "interns")
 ROLES = dict(zip(PARTS, ("attention", "desk", "nurse", "intern"), strict=True))
 
 
-def added(visit: Visit) -> dict[str, Tensor]:
-    """What each part added to the followed token on each floor, (L, d) each; NaN on floors that have no such part."""
+@once
+def added(visit: Visit, token: int) -> dict[str, Tensor]:
+    """What each part added to a token on each floor, (L, d) each; NaN on floors that have no such part."""
     trace, first = visit.trace, visit.trace.config.first_k_dense_replace
-    ffn = trace.ffn_output[:, visit.token]
-    shared = visit.house.live.engine.shared_output(trace, visit.token)
+    ffn = trace.ffn_output[:, token]
+    shared = visit.house.live.engine.shared_output(trace, token)
     nothing = torch.full_like(ffn, torch.nan)
     desk, nurse, interns = nothing.clone(), nothing.clone(), nothing.clone()
     desk[:first], nurse[first:], interns[first:] = ffn[:first], shared, ffn[first:] - shared
-    return dict(zip(PARTS, (trace.attention_output[:, visit.token], desk, nurse, interns), strict=True))
+    return dict(zip(PARTS, (trace.attention_output[:, token], desk, nurse, interns), strict=True))
 
 
 def lengths(visit: Visit, parts: dict[str, Tensor]) -> plates.Plate:
