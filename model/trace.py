@@ -7,6 +7,7 @@ experts, k chosen, G groups. MoE layer m is layer m + first_k_dense_replace; flo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -95,7 +96,7 @@ class Trace:
         called = torch.zeros(self.chosen.shape[0], self.config.n_routed_experts, dtype=torch.bool)
         return called.scatter_(1, self.chosen.flatten(1), True).sum(1)
 
-    @property
+    @cached_property
     def experts_touched(self) -> int:
         """Different routed experts that this text woke, of M x E."""
         return int(self.experts_touched_per_layer().sum())

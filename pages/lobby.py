@@ -5,6 +5,7 @@ from pages.kit.shell import require_shell
 require_shell()
 
 import time  # noqa: E402
+from contextlib import nullcontext  # noqa: E402
 
 import streamlit as st  # noqa: E402
 
@@ -28,7 +29,7 @@ def house(sentence: str) -> None:
                 time.sleep(HEAD_START)
             opening.load()
         st.rerun()
-    with st.spinner(t("lobby.opening")):  # seen only where it takes long
+    with nullcontext() if opening.done() else st.spinner(t("lobby.opening")):
         from pages.kit import chapter  # brings torch in, which takes a second
         from pages.kit.figures import lobby
 

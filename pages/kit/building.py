@@ -153,7 +153,8 @@ def _base64(array: np.ndarray, kind: type) -> str:
 
 
 def _rounded(values: torch.Tensor) -> list[list[float | None]]:
-    return [[round(v, 4) if abs(v) < 1e6 else None for v in row] for row in values.tolist()]
+    found = values.double().numpy().round(4)
+    return np.where(np.abs(found) < 1e6, found, None).tolist()
 
 
 # -- on the page -----------------------------------------------------------------------------------------------------

@@ -19,8 +19,7 @@ DIGEST = shell.ROOT / "assets" / "hospital" / "model.safetensors.sha256"
 
 def picture(sentence: str) -> dict[str, Any] | None:
     """The recorded picture of `sentence`, while nobody has opened the model yet and nothing else was chosen."""
-    service = sys.modules.get("pages.kit.service")
-    if (service and service.is_open()) or os.environ.get("TOKEN_HOSPITAL_CHECKPOINT"):
+    if done() or os.environ.get("TOKEN_HOSPITAL_CHECKPOINT"):
         return None
     if any(state.get(name) != state.TABLE[name].default for name in ("token", "floor", "follow")):
         return None
@@ -29,6 +28,12 @@ def picture(sentence: str) -> dict[str, Any] | None:
         return record["pictures"].get(sentence) if record["checkpoint"] == DIGEST.read_text("utf-8") else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def done() -> bool:
+    """Whether somebody has opened the model already."""
+    service = sys.modules.get("pages.kit.service")
+    return service is not None and service.is_open()
 
 
 def load() -> None:

@@ -342,7 +342,8 @@ def begin() -> None:
 
     Where something was set since the link was last written, the link is only behind, and not somebody's wish.
     """
-    seen = {name: st.session_state.get(f"setting.{name}") for name in TABLE}
+    kept = st.session_state.to_dict()  # asked once for all: each single question takes longer than this
+    seen = {name: kept.get(f"setting.{name}") for name in TABLE}
     _seen.set(seen)
     words.hear(seen["lang"])
     query = _ours()

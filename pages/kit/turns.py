@@ -3,17 +3,20 @@
 Python runs one thread at a time, whoever holds its lock, and hands it on every few milliseconds. Fifty pages that are
 all begun at once are therefore all done late, and a pass through the model, thousands of small operations that each
 give the lock away, waits after every one of them for pages that do not. Begun one after the other, half of them are
-there in half of the time, and nobody is later.
+there in half of the time, and nobody is later. And whoever asks for the lock gets it ten times sooner than Python would
+have it: with 50 learners (tests/load.py) that halves the time in which a page answers.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 AT_ONCE = 2
+HANDED_ON = 0.0005  # seconds after which a running thread gives Python's lock away, where another one waits for it
 LONGEST = 20.0  # seconds that anybody waits, should the runs before hang
 
 
@@ -82,3 +85,4 @@ class Turns:
 
 
 turns = Turns()
+sys.setswitchinterval(HANDED_ON)
