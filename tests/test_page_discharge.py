@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -276,6 +277,24 @@ def test_recorded_figures_are_those_of_the_file(hospital_folder, monkeypatch):
     plate = discharge.bank(measured)
     assert plate["values_list"] == [source["perplexity"] for source in recorded.values()]
     assert f"{recorded['own']['perplexity']:.1f}" in plate["note"]
+
+
+def test_figures_of_other_weights_are_not_shown(hospital_folder, clinic_folder, tmp_path, monkeypatch):
+    other = shutil.copytree(clinic_folder, tmp_path / "other")
+    shutil.copy(hospital_folder / "evaluation.json", other)
+    monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(other))
+    assert discharge.evaluation() is None
+    monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(clinic_folder))
+    assert discharge.evaluation() is None, "nothing was measured"
+
+
+def test_a_new_token_has_one_number(app, hospital_folder):
+    """Counted from the first new one, and in the whole text, where the door is 0: on the chips, and where it was drawn."""
+    at = app(checkpoint=hospital_folder, written="3", step="2")
+    first = len(service.hospital().live.encode(SENTENCE))
+    tokens = shown(at)["tokens_step"]
+    assert tokens["axes"][0]["offset"] == first and f"the first new one {first}" in tokens["note"]
+    assert f"new token 3, number {first + 2} in the whole text" in screens.prose(at)
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

@@ -210,6 +210,7 @@ def how_drawn(
             "mass": made.mass,
             "final": float(made.after_top_p[made.id]),
         },
+        nth=step + 1,
         number=len(desk.start.ids) + step,
         token=token,
         own=discharge.fine(own),

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from model.generate import Draw, Generation, SamplingSettings, Start, Step, draw, retrace, start_after
+from model.errors import UserError
 from model.live import MAX_TOKENS
 from pages.kit import building, chapter, plates, service, state
 from pages.kit.chapter import Visit, number, percent
@@ -150,7 +151,7 @@ def new_tokens(desk: Desk, written: Written) -> plates.Plate:
         axis_name="step",
         axes=[_steps(desk, chips)],
         title=t("discharge.tokens.title"),
-        note=t("discharge.tokens.note"),
+        note=t("discharge.tokens.note", first=len(desk.start.ids)),
     )
 
 
@@ -460,15 +461,34 @@ def savings(run: Ahead) -> plates.Plate:
 # -- outside the bank --------------------------------------------------------------------------------------------------
 
 
-@cache
-def _evaluation(folder: Path) -> dict[str, Any] | None:
-    file = folder / "evaluation.json"
-    return json.loads(file.read_text("utf-8")) if file.is_file() else None
+TRIED = 2
+"""Recorded answers that the open model is asked for again."""
+SAME = 1e-4
+"""Most that a share may differ from the recorded one: rounding on another machine makes far less of it."""
 
 
 def evaluation() -> dict[str, Any] | None:
-    """What was measured of the checkpoint that is used; None where that was not."""
-    return _evaluation(service.folder())
+    """What was measured of the checkpoint that is open; None where that was not."""
+    try:
+        return _evaluation(service.folder(), service.hospital())
+    except UserError:  # it does not open, which the page says, or is busy now: nothing is shown as its own
+        return None
+
+
+@cache
+def _evaluation(folder: Path, house: service.Hospital) -> dict[str, Any] | None:
+    """`evaluation.json` names no digest of the weights that it was measured on, but it holds what they answered. Figures
+    that came with other weights, or were left behind when these were trained on, are nobody's."""
+    file = folder / "evaluation.json"
+    found = json.loads(file.read_text("utf-8")) if file.is_file() else None
+    return found if found and all(_answers_so(house, one) for one in found["examples"][:TRIED]) else None
+
+
+def _answers_so(house: service.Hospital, example: Mapping[str, Any]) -> bool:
+    """Whether the open model gives the likeliest next tokens the shares that were recorded."""
+    recorded = [one["probability"] for one in example["likeliest_next"]]
+    now = [one.probability for one in house.trace(example["prompt"]).top(-1, len(recorded))]
+    return bool(recorded) and all(math.isclose(a, b, abs_tol=SAME) for a, b in zip(recorded, now, strict=True))
 
 
 def bank(measured: Mapping[str, Any]) -> plates.Plate:
