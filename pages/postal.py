@@ -184,7 +184,7 @@ chapter.explain(
     held=f"{held:,}",
     plain=f"{plain:,}",
 )
-plates.mount("postal.meter", [postal.drawer(visit, meter), postal.v3(meter.plans)], picked)
+plates.mount("postal.meter", [postal.drawer(visit, meter, now), postal.v3(meter.plans)], picked)
 
 # -- why position travels apart
 

@@ -1,4 +1,4 @@
-"""The triage desk: floors 1 to 3, where all weights work for everybody and nobody is sent anywhere."""
+"""The triage desk: the dense floors, where all weights work for everybody and nobody is sent anywhere."""
 
 from pages.kit.shell import require_shell
 
@@ -29,6 +29,7 @@ chapter.explain(
         "ffn": parts.ffn,
         "after": parts.after,
     },
+    desk=triage.floors(trace.config),
     token=visit.name(),
     floor=visit.floor,
     attention=number(parts.attention),

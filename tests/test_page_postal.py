@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,6 +193,15 @@ def test_meter(look):
     assert all(text in v3["note"] for text in ("9.21", "524", "56.9", "2.25", "0.38"))
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_meter_names_a_shortened_code(page, hospital_folder, lang):
+    """The meter counts the whole code; what the length of the slider would take stands beside it, and only then."""
+    taken, whole = f"**{61 * (5 + 8) * 4 * 4:,}**", f"**{61 * (16 + 8) * 4 * 4:,}**"
+    note = shown(page(lang, hospital_folder, token=3, rank=5))["meter"]["note"]
+    assert whole in note and taken in note and note.index(whole) < note.index(taken)
+    assert taken not in shown(page(lang, hospital_folder, token=3))["meter"]["note"]
+
+
 def test_turning(look, house):
     at, trace, lang, token, layer, head = look
     line = floats(shown(at)["turning"]["series"][0]["values"])
@@ -303,7 +311,7 @@ def test_small_numbers():
 
 def test_the_head_is_in_the_link(page):
     at = page("en", head=3)
-    part = next(json.loads(c.proto.json) for c in at.get("bidi_component") if "step_head" in c.proto.json)
+    part = next(screens.sent(c) for c in at.get("bidi_component") if "step_head" in c.proto.json)
     assert part["picked"]["head"] == 3 and set(part["picks"]) >= {"head", "token", "floor"}
     assert at.query_params["head"] in ("3", ["3"])
 

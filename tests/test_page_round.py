@@ -16,7 +16,9 @@ from streamlit.testing.v1 import AppTest
 
 import model
 from model import Interventions, ModelConfig
+from model.deepseek_v3 import DeepseekV3
 from model.study import EarlyExit, ExitRule
+from model.train import grow
 from pages.kit import building, chapter, plates, service, state, words
 from pages.kit.figures import round as figures
 
@@ -177,6 +179,48 @@ def test_lengths_say_what_the_floor_added(look):
 
 
 # -- the lens ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [1, 5, 8])
+def test_floors_of_one_origin_are_those_that_growing_copies(monkeypatch, more):
+    c = ModelConfig.preset("clinic")
+    network = DeepseekV3(c).initialise(1)
+    after = grow(network, c.num_hidden_layers + more, noise=0.0)
+    stages = [{"layers": c.num_hidden_layers}, {"layers": after.c.num_hidden_layers}]
+    monkeypatch.setattr(figures.discharge, "evaluation", lambda: {"training": {"stages": stages}})
+    gates = [router.weight for router in after.routers()][: after.c.num_moe_layers]
+    desk = c.first_k_dense_replace
+    for i, gate in enumerate(gates):
+        found = figures.grown(SimpleNamespace(trace=SimpleNamespace(config=after.c), department=i))
+        same = [desk + j + 1 for j, other in enumerate(gates) if torch.equal(gate, other)]
+        assert found == (c.num_hidden_layers, same[0], same[-1])
+        assert same == list(range(same[0], same[-1] + 1))
+
+
+def test_the_steps_are_explained_where_the_house_was_grown(house, look, monkeypatch, hospital_folder):
+    """And what is said there of who meets whom is so: more alike within such a group of floors than between two."""
+    monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(hospital_folder))
+    visit = look(floor=20) if house.config.num_hidden_layers > 20 else look()
+    note = figures.lengths(visit, figures.added(visit, visit.token))["note"]
+    stages = (figures.discharge.evaluation() or {}).get("training", {}).get("stages", [])
+    if house.config.num_hidden_layers not in [stage["layers"] for stage in stages[1:]]:
+        assert figures.grown(visit) is None and note.endswith(".")
+        return
+    found = figures.grown(visit)
+    assert found.first <= 20 <= found.last and f"Floors {found.first}–{found.last} come from one" in note
+    chosen = visit.trace.chosen.long()
+    floors, tokens, _ = chosen.shape
+    called = torch.zeros(floors, tokens, house.config.n_routed_experts).scatter_(2, chosen, 1.0)
+    first, second = torch.triu_indices(tokens, tokens, 1)
+    met = (called @ called.transpose(1, 2))[:, first, second]
+    alike = torch.corrcoef(met)
+    desk = house.config.first_k_dense_replace
+    inside = torch.zeros(floors, dtype=torch.bool)
+    inside[found.first - desk - 1 : found.last - desk] = True
+    here = 20 - desk - 1
+    others = inside.clone()
+    others[here] = False
+    assert alike[here, others].mean() > alike[here, ~inside].mean() + 0.1
 
 
 def test_the_lens_is_what_stopping_there_gives(look):

@@ -143,6 +143,8 @@ def test_every_depth(app, clinic_folder, lang, depth):
     assert bool(at.latex) == (depth == "maths") and bool(at.code) == (depth == "code")
     assert not any("@" in one.value for one in at.latex)
     assert fine(skip(at)) and "triage.desk.lengths" in shown(at)
+    assert service.hospital().config.first_k_dense_replace == 1, "a desk of another height than the shipped one"
+    assert words.say(lang, "triage.used.one") in prose(at)
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from model.generate import Draw, Generation, SamplingSettings, Start, Step, draw, retrace, start_after
 from model.errors import UserError
+from model.generate import Draw, Generation, SamplingSettings, Start, Step, draw, retrace, start_after
 from model.live import MAX_TOKENS
 from pages.kit import building, chapter, plates, service, state
 from pages.kit.chapter import Visit, number, percent
@@ -477,8 +477,8 @@ def evaluation() -> dict[str, Any] | None:
 
 @cache
 def _evaluation(folder: Path, house: service.Hospital) -> dict[str, Any] | None:
-    """`evaluation.json` names no digest of the weights that it was measured on, but it holds what they answered. Figures
-    that came with other weights, or were left behind when these were trained on, are nobody's."""
+    """`evaluation.json` names no digest of the weights that it was measured on, but it holds what they answered.
+    Figures that came with other weights, or were left behind when these were trained on, are not theirs."""
     file = folder / "evaluation.json"
     found = json.loads(file.read_text("utf-8")) if file.is_file() else None
     return found if found and all(_answers_so(house, one) for one in found["examples"][:TRIED]) else None

@@ -13,7 +13,7 @@ from model.costs import CachePlans
 from model.deepseek_v3 import DecoderLayer, DeepseekV3
 from model.lookup import Lookup, Picks
 from pages.kit import plates
-from pages.kit.chapter import Visit, number, percent
+from pages.kit.chapter import Visit, number, percent, sentences
 from pages.kit.figures import common
 from pages.kit.figures.common import once
 from pages.kit.words import t
@@ -527,10 +527,29 @@ def way_names(plans: CachePlans) -> list[str]:
     return [t(f"postal.meter.{way}", groups=plans.groups) for way in WAYS]
 
 
-def drawer(visit: Visit, now: Meter) -> plates.Plate:
-    """The meter, token by token."""
+def cut_bytes(visit: Visit, rank: int) -> int:
+    """What codes of `rank` numbers would take up to the followed token, by the formula for the whole code."""
+    plans = costs.cache_plans(visit.trace.config.with_(kv_lora_rank=rank))
+    return plans.latent * (visit.token + 1) * visit.trace.memory.element_size()
+
+
+def drawer(visit: Visit, now: Meter, shorter: Cut | None = None) -> plates.Plate:
+    """The meter, token by token. It counts what the untouched model keeps; a shorter code is named beside it."""
     values = [now.measured, *(now.others(way) for way in WAYS[1:])]
     at = visit.token
+    note = t(
+        "postal.meter.note",
+        token=visit.name(),
+        count=at + 1,
+        now=f"{now.measured[at]:,}",
+        plain=f"{values[1][at]:,}",
+        grouped=f"{values[2][at]:,}",
+        query=f"{values[-1][at]:,}",
+        groups=now.plans.groups,
+    )
+    if shorter and shorter.touched:
+        rope, taken = visit.trace.config.qk_rope_head_dim, cut_bytes(visit, shorter.rank)
+        note = sentences(note, t("postal.meter.cut", rank=shorter.rank, rope=rope, bytes=f"{taken:,}"))
     return plates.lines(
         "meter",
         common.token_axis(visit),
@@ -539,16 +558,7 @@ def drawer(visit: Visit, now: Meter) -> plates.Plate:
         digits=0,
         title=t("postal.meter.chart"),
         alt=t("postal.meter.alt", count=at + 1, now=f"{now.measured[at]:,}", plain=f"{values[1][at]:,}"),
-        note=t(
-            "postal.meter.note",
-            token=visit.name(),
-            count=at + 1,
-            now=f"{now.measured[at]:,}",
-            plain=f"{values[1][at]:,}",
-            grouped=f"{values[2][at]:,}",
-            query=f"{values[-1][at]:,}",
-            groups=now.plans.groups,
-        ),
+        note=note,
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from model import ModelConfig, Trace
 from pages.kit import plates, service
 from pages.kit.chapter import Visit, number, percent, sentences
-from pages.kit.figures import common
+from pages.kit.figures import common, discharge
 from pages.kit.figures.common import once
 from pages.kit.words import t
 
@@ -232,12 +232,38 @@ def added(visit: Visit, token: int) -> dict[str, Tensor]:
     return dict(zip(PARTS, (trace.attention_output[:, token], desk, nurse, interns), strict=True))
 
 
+class Grown(NamedTuple):
+    """How this house got its height, and which of its floors come from the same one."""
+
+    before: int  # floors that it had
+    first: int
+    last: int
+
+
+def grown(visit: Visit) -> Grown | None:
+    """For the followed floor, or for the first department from the desk. None where nothing is known of its growth.
+
+    `model.train.grow` copies every department along the depth, as evenly as it goes.
+    """
+    c, measured = visit.trace.config, discharge.evaluation()
+    stages = (measured or {}).get("training") or {}
+    layers = [stage["layers"] for stage in stages.get("stages", ())]
+    if len(layers) < 2 or layers[-1] != c.num_hidden_layers or layers[0] == layers[-1]:
+        return None
+    desk, count = c.first_k_dense_replace, c.num_moe_layers
+    origin = [i * (layers[0] - desk) // count for i in range(count)]
+    same = [i for i, one in enumerate(origin) if one == origin[max(visit.department, 0)]]
+    return Grown(layers[0], desk + same[0] + 1, desk + same[-1] + 1)
+
+
 def lengths(visit: Visit, parts: dict[str, Tensor]) -> plates.Plate:
     """How long the vector is that each part adds on each floor."""
     here = {part: float(states[visit.layer].norm()) for part, states in parts.items()}
     words = {part: number(length) for part, length in here.items()}
     where = "desk" if visit.department < 0 else "department"
     note = t(f"round.lengths.note_{where}", token=visit.name(), floor=visit.floor, **words)
+    if steps := grown(visit):
+        note = sentences(note, t("round.lengths.steps", floors=visit.trace.config.num_hidden_layers, **steps._asdict()))
     return plates.lines(
         "lengths",
         plates.floors(visit.trace.config),

@@ -87,11 +87,17 @@ def turns(visit: Visit) -> plates.Plate:
     )
 
 
+def floors(c: ModelConfig) -> str:
+    """Which floors the desk has."""
+    desk = c.first_k_dense_replace
+    return t("triage.used.dense", floors=desk) if desk > 1 else t("triage.used.one")
+
+
 def used(c: ModelConfig) -> plates.Plate:
     """Weights that work for one token, of all weights of the floor: a desk, and a department."""
     share = costs.floor_shares(c)
     names = [
-        t("triage.used.dense", floors=c.first_k_dense_replace),
+        floors(c),
         t("triage.used.moe", floor=c.first_k_dense_replace + 1),
     ]
     return plates.rank(
