@@ -104,7 +104,7 @@ class Mount:
     text: str
 
     def data(self) -> dict[str, Any]:
-        return json.loads(self.text)
+        return json.loads(self.text)[0]
 
 
 @dataclass

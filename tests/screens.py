@@ -36,6 +36,12 @@ def open_page(path: str, lang: str = "en", **query: object) -> AppTest:
     return at.switch_page(path).run()
 
 
+def sent(component: Any) -> Any:
+    """What a component of the page was given to draw (see `plates.packed`)."""
+    found = json.loads(component.proto.json)
+    return found[0] if isinstance(found, list) else found
+
+
 def fine(at: AppTest) -> bool:
     return not at.exception and not at.error
 
@@ -45,7 +51,7 @@ def shown(at: AppTest) -> dict[str, dict]:
     found = {}
     for one in at.get("bidi_component"):
         if one.proto.component_name == "plates":
-            data = json.loads(one.proto.json)
+            data = sent(one)
             for plate in data["plates"]:
                 found[plate["id"]] = found[f"{data['page']}.{plate['id']}"] = plate
     return found

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import screens
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -270,8 +271,8 @@ def app(monkeypatch, clinic_folder):
 
 
 def picture(at):
-    found = [c.proto for c in at.get("bidi_component") if c.proto.component_name == "building"]
-    return json.loads(found[0].json) if found else None
+    found = [c for c in at.get("bidi_component") if c.proto.component_name == "building"]
+    return screens.sent(found[0]) if found else None
 
 
 def tokens(at):
@@ -470,7 +471,7 @@ def everything(at):
 
 def plate(at, page, id):
     for one in at.get("bidi_component"):
-        data = json.loads(one.proto.json) if one.proto.component_name == "plates" else {}
+        data = screens.sent(one) if one.proto.component_name == "plates" else {}
         for drawn in data.get("plates", []) if data.get("page") == page else []:
             if drawn["id"] == id:
                 return drawn

@@ -29,7 +29,7 @@ def clinic(monkeypatch, clinic_folder):
 
 def component(at: AppTest, kind: str) -> dict | None:
     """What the bar, or the list of stops, was told."""
-    found = [json.loads(one.proto.json) for one in at.get("bidi_component") if one.proto.component_name == "lesson"]
+    found = [screens.sent(one) for one in at.get("bidi_component") if one.proto.component_name == "lesson"]
     return next((data for data in found if data["kind"] == kind), None)
 
 
@@ -180,7 +180,7 @@ def keys_on(at: AppTest) -> set[str]:
     for one in at.get("bidi_component"):
         key = re.match(r"\$\$ID-[0-9a-f]+-(.+)$", one.proto.id)[1]
         found.add(key)
-        data = json.loads(one.proto.json)
+        data = screens.sent(one)
         for plate in data.get("plates", ()) if one.proto.component_name == "plates" else ():
             found.add(f"{key}/{plate['id']}")
     return found

@@ -59,6 +59,19 @@ print(picture["counts"]["per_token"], opening.picture(sentence + "!"), "torch" i
     assert run(code) == "522 None False"
 
 
+def test_what_is_drawn_brings_no_pandas():
+    code = """
+import sys
+from streamlit.components.v2.bidi_component.serialization import serialize_mixed_data
+from streamlit.proto.BidiComponent_pb2 import BidiComponent
+from pages.kit import plates
+sent = BidiComponent()
+serialize_mixed_data(plates.packed({"plates": [{"id": "a"}], "picked": {"token": 1}}), sent)
+print(sent.json, "pandas" in sys.modules)
+"""
+    assert run(code) == '[{"plates": [{"id": "a"}], "picked": {"token": 1}}] False'
+
+
 def test_it_is_not_shown_once_the_model_is_open():
     code = """
 from pages.kit import ask, opening

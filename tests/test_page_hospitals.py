@@ -27,7 +27,7 @@ def app(monkeypatch, hospital_folder):
 
 def streets(at: AppTest) -> list[dict]:
     """What the component that draws buildings was given, in the page's order."""
-    return [json.loads(one.proto.json) for one in at.get("bidi_component") if one.proto.component_name == "scale"]
+    return [screens.sent(one) for one in at.get("bidi_component") if one.proto.component_name == "scale"]
 
 
 def area(building: dict, which: str = "there") -> int:

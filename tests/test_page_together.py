@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import screens
 from screens import LANGUAGES, fine, prose, shown
@@ -111,7 +109,7 @@ def test_opening_gives_a_code_a_link_and_the_teachers_own(lang):
     assert any(link.endswith(f"together?class={here.code}") for link in links)
     assert any(link.endswith(f"together?class={here.code}&teach={here.secret}") for link in links)
     assert here.code in bar(at) and say(lang, "together.bar.before") in bar(at)
-    qr = next(json.loads(one.proto.json) for one in at.get("bidi_component") if one.proto.component_name == "qr")
+    qr = next(screens.sent(one) for one in at.get("bidi_component") if one.proto.component_name == "qr")
     assert qr["link"].endswith(f"together?class={here.code}")
     assert "class_close" in keys(at) and "class_leave" not in keys(at)
 

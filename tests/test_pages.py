@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import gc
 import hashlib
-import json
 import sys
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def type_in(at: AppTest, text: str) -> AppTest:
 
 
 def pictures(at: AppTest) -> list[dict]:
-    return [json.loads(one.proto.json) for one in at.get("bidi_component") if one.proto.component_name in ("plates", "building")]
+    return [screens.sent(one) for one in at.get("bidi_component") if one.proto.component_name in ("plates", "building")]
 
 
 def open_all(at: AppTest, lang: str) -> AppTest:

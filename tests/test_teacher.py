@@ -3,7 +3,6 @@ nothing which it leaves out is drawn, and that its QR code says the same."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -252,10 +251,10 @@ def test_one_lock_fixes_one_group(visit, group):
              "language": at.button_group(key="language_switch").proto.disabled,
              "change": at.button_group(key="change_switch").proto.disabled}  # fmt: skip
     assert rests == {name: name == group for name in rests}
-    who = next(json.loads(c.proto.json) for c in at.get("bidi_component") if c.proto.component_name == "plates")
+    who = next(screens.sent(c) for c in at.get("bidi_component") if c.proto.component_name == "plates")
     assert ("token" in who["picks"]) == (group != "who") and ("floor" in who["picks"]) == (group != "floor")
     knobs = next(d for c in at.get("bidi_component") if c.proto.component_name == "plates"
-                 and (d := json.loads(c.proto.json))["page"] == "department.knobs")  # fmt: skip
+                 and (d := screens.sent(c))["page"] == "department.knobs")  # fmt: skip
     assert ("room" in knobs["picks"]) == (group != "change")
     said = [one.value for one in at.caption if say("en", "teacher.fixed", what="") in one.value]
     assert len(said) == 1 and say("en", f"teacher.group.{group}") in said[0]
@@ -264,7 +263,7 @@ def test_one_lock_fixes_one_group(visit, group):
 
 def test_a_room_may_be_looked_at_while_nothing_is_changed(visit):
     at = visit("pages/department.py", "en", lock="change", s=SENTENCE)
-    data = [json.loads(c.proto.json) for c in at.get("bidi_component") if c.proto.component_name == "plates"]
+    data = [screens.sent(c) for c in at.get("bidi_component") if c.proto.component_name == "plates"]
     assert any("room" in one["picks"] for one in data)
 
 
@@ -317,12 +316,12 @@ def test_what_is_left_out_is_not_there(visit, page):
     hidden = {one for names in state.GROUPS.values() for one in names} | (set(state.AIMS) if name in CHANGE else set())
     for one in at.get("bidi_component"):
         if one.proto.component_name == "plates":
-            data = json.loads(one.proto.json)
+            data = screens.sent(one)
             assert not set(data["picks"]) & hidden
             assert not [p["id"] for p in data["plates"] if p["kind"] in plates.CHOOSERS and p["axes"][0]["name"] in hidden]
             assert not [card for p in data["plates"] for card in p.get("cards", []) if "door" in card]
         if one.proto.component_name == "building":
-            data = json.loads(one.proto.json)
+            data = screens.sent(one)
             assert set(data["gone"]) == {"token", "floor", "follow"} and "room" in data["fixed"]
 
 

@@ -1,9 +1,39 @@
 // The first thing that a browser hears of a page: in which language it is, whether it is projected, and which code its
 // pictures will need, which it then fetches while the page is still being put together. On a phone the navigation is a list
 // that holds headings beside its items, which screen readers must not be told is a list. What a link into a class holds is
-// taken out of the address bar; where one sits in a class is remembered in this tab, over a reload.
+// taken out of the address bar; where one sits in a class is remembered in this tab, over a reload. Steps of a slider that
+// follow each other are one step of the browser's history.
 
-export default function ({ data, setTriggerValue }) {
+const REST = 1500; // milliseconds between two steps of a slider after which the next one begins a new run
+
+// Every step of a slider writes a new address, and Back would have to be pressed once for each. What is set in one run of
+// steps, without anything else being touched, therefore leaves the place where the run began and the place where it ended.
+function oneStepARun() {
+  let run = null; // the slider, when it was moved last, and which parameters its steps have changed so far
+  const touched = (event) => {
+    const box = event.composedPath()[0].parentElement, slider = box?.querySelector?.(":scope > input[type=range]");
+    if (!slider) run = null;
+    else if (event.type === "input" || event.type === "click" && event.composedPath()[0] !== slider) {
+      const now = performance.now();
+      if (run?.box !== box || now - run.at > REST) run = { box, changed: null };
+      run.at = now;
+    } else if (run?.box !== box) run = null;
+  };
+  for (const type of ["input", "click", "keydown", "pointerdown"]) document.addEventListener(type, touched, true);
+  addEventListener("popstate", () => { run = null; });
+  const push = history.pushState;
+  history.pushState = function (state, title, to) {
+    const from = new URLSearchParams(location.search), address = new URL(to ?? "", location.href);
+    const names = new Set([...from.keys(), ...address.searchParams.keys()]);
+    const changed = [...names].filter((name) => from.get(name) !== address.searchParams.get(name));
+    const same = run?.changed && address.pathname === location.pathname && changed.every((name) => run.changed.has(name));
+    if (same) return history.replaceState(state, title, to);
+    if (run) run.changed = address.pathname === location.pathname ? new Set(changed) : null;
+    return push.call(history, state, title, to);
+  };
+}
+
+export default function ({ data: [data], setTriggerValue }) {
   document.documentElement.lang = data.lang;
   document.documentElement.toggleAttribute("data-projector", data.projector);
   for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
@@ -18,6 +48,7 @@ export default function ({ data, setTriggerValue }) {
   if (!window.hospitalWatch) {
     window.hospitalWatch = new MutationObserver(tidy);
     window.hospitalWatch.observe(document.body, { childList: true, subtree: true });
+    oneStepARun();
   }
   tidy();
   try {

@@ -13,7 +13,7 @@ import numpy as np
 import streamlit as st
 
 from pages.kit import state, words
-from pages.kit.plates import loader
+from pages.kit.plates import component
 
 if TYPE_CHECKING:  # not at run time: see plates.py
     import torch
@@ -21,9 +21,7 @@ if TYPE_CHECKING:  # not at run time: see plates.py
     from model import Trace
     from model.tokenizer import Piece, Tokenizer
 
-_component = st.components.v2.component(
-    "building", html='<div class="hospital"></div>', js=loader("building"),
-)  # fmt: skip
+_component = component("building")
 
 
 # -- words of the text that a token stands for -----------------------------------------------------------------------

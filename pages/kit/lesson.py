@@ -18,7 +18,7 @@ from typing import Any
 import streamlit as st
 
 from pages.kit import ask, library, shell, state, words
-from pages.kit.plates import loader
+from pages.kit.plates import component
 from pages.kit.words import t
 
 AT, BEFORE, LAST = (f"lesson.{what}" for what in ("at", "before", "last"))
@@ -29,7 +29,7 @@ NO_BREAK = "\u00a0"
 Move = dict[str, Any]
 """Where a link leads: "page" (its address), "set" and "drop" (parameters; all others stay as they are)."""
 
-_component = st.components.v2.component("lesson", html='<div class="hospital"></div>', js=loader("lesson"))
+_component = component("lesson")
 
 
 # -- what a lesson is --------------------------------------------------------------------------------------------------

@@ -47,20 +47,29 @@ def loader(folder: str) -> str:
 const lib = import(new URL("{address(folder)}", document.baseURI).href);
 export default function (component) {{
   let done = () => {{}};
-  lib.then((m) => m.render(component)).then((end) => {{ done = end ?? done; }}).catch((error) => {{
+  const ours = {{ ...component, data: component.data[0] }};
+  lib.then((m) => m.render(ours)).then((end) => {{ done = end ?? done; }}).catch((error) => {{
     console.error(error);
-    component.parentElement.querySelector(".hospital").textContent = component.data.words.failed;
+    component.parentElement.querySelector(".hospital").textContent = ours.data.words.failed;
   }});
   return () => done();
 }}
 """
 
 
-_component = st.components.v2.component(
-    "plates",
-    html='<div class="hospital"></div>',
-    js=loader("plates"),
-)
+def component(folder: str) -> Callable[..., Any]:
+    """What assets/<folder>/<folder>.js draws: to be called with `data`, as a component of Streamlit's."""
+    drawn = st.components.v2.component(folder, html='<div class="hospital"></div>', js=loader(folder))
+    return lambda data, **how: drawn(data=packed(data), **how)
+
+
+def packed(data: Mapping[str, Any]) -> tuple[Mapping[str, Any]]:
+    """Streamlit looks through every value of a mapping for tables: a millisecond each time, and the first time it
+    brings pandas in, before there is a picture. It takes what is in a tuple as it is."""
+    return (data,)
+
+
+_component = component("plates")
 
 
 # -- axes --------------------------------------------------------------------------------------------------------------
@@ -383,11 +392,11 @@ def mount(
         key=key,
         data={
             "page": page,
-            "plates": tuple(plates),  # Streamlit looks into a list whether it is a table
+            "plates": plates,
             "words": words.group("plates"),
             "lang": words.t("language.html"),
             "picked": {n: i for n, i in picked.items() if i is not None},
-            "picks": tuple(open_axes),
+            "picks": open_axes,
             "heard": st.session_state.get(heard_key, 0),
         },
         default={"pick": None, "go": None},

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import segno
-import streamlit as st
 from segno.encoder import DataOverflowError
 
 from pages.kit import words
-from pages.kit.plates import loader
+from pages.kit.plates import component
 
 QUIET = 4
 """Modules of light border that ISO/IEC 18004 asks for on every side."""
 
-_component = st.components.v2.component("qr", html='<div class="hospital"></div>', js=loader("qr"))
+_component = component("qr")
 
 
 class Code(NamedTuple):

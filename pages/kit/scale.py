@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import streamlit as st
-
 from model.architectures import Architecture, storeys
 from pages.kit import words
-from pages.kit.plates import loader
+from pages.kit.plates import component
 
-_component = st.components.v2.component("scale", html='<div class="hospital"></div>', js=loader("scale"))
+_component = component("scale")
 
 Building = dict[str, Any]
 

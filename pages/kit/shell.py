@@ -121,14 +121,14 @@ def run() -> None:
             st.html(ROOT / "assets" / "kit" / "projector.css")
         _page(
             key="page",
-            data={
+            data=plates.packed({
                 "lang": t("language.html"),
                 "modules": [plates.address(drawing)],
                 "projector": bool(state.get("projector")),
                 "seat": st.session_state.get("class.kept"),
-            },
+            }),
             on_back_change=_back_in_class,
-        )
+        )  # fmt: skip
     if state.get("lesson"):
         from pages.kit import lesson
 
