@@ -320,6 +320,33 @@ def test_going_back_brings_the_floor_back_in_any_language(visit):
         expect(v.page.locator(".floor h3").first).to_have_text(f"Floor {floor} · Department")
 
 
+def test_steps_of_a_slider_are_one_step_back(visit):
+    """By its buttons, by keys and by dragging; what is touched in between begins another one."""
+    v = visit.open("/?lang=en&s=Doctor&token=1&floor=50")
+    slider, more = v.floor(), v.page.locator(".scrub button").last
+    before = v.page.evaluate("history.length")
+    for _ in range(3):
+        more.click()
+    v.until_link(floor="53")
+    slider.focus()
+    v.page.keyboard.press("ArrowRight")
+    v.until_link(floor="54")
+    assert v.page.evaluate("history.length") == before + 1
+    v.chips().nth(0).click()
+    v.until_link(token="0", floor="54")
+    for _ in range(2):
+        more.click()
+    v.until_link(floor="56", token="0")
+    assert v.page.evaluate("history.length") == before + 3
+    for floor, token in (("54", "0"), ("54", "1"), ("50", "1")):
+        v.page.go_back()
+        v.until_link(floor=floor, token=token)
+        expect(slider).to_have_value(floor)
+    v.page.go_forward()
+    v.until_link(floor="54", token="1")
+    expect(slider).to_have_value("54")
+
+
 def test_when_the_drawing_cannot_be_loaded_there_is_a_sentence(server, browser):
     context = browser.new_context(locale="en-US")
     page = context.new_page()
