@@ -235,8 +235,8 @@ def test_the_lens_is_what_stopping_there_gives(look):
         assert float(seen.best[at]) == pytest.approx(float(probabilities.max()), rel=1e-4)
         assert float(seen.final[at]) == pytest.approx(float(probabilities[answer]), rel=1e-4)
         order = probabilities.argsort(descending=True).tolist()
-        assert int(seen.word[at]) == order[0] and int(seen.rank[at]) == order.index(answer) + 1
-    assert (seen.rank[-1] == 1).all()
+        assert int(seen.word[at]) == order[0] and int(figures.place(visit, token)[floor - 1]) == order.index(answer) + 1
+        assert int(figures.place(visit, token)[-1]) == 1
     assert (seen.word[-1] == trace.logits.argmax(-1)).all()
 
 
