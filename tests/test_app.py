@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import base64
+import gc
 import json
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -188,6 +188,13 @@ def test_whom_a_visit_follows_first(hospital_folder, lang, sentence, token):
 # -- the service -------------------------------------------------------------------------------------------------------
 
 
+class Seen:
+    """Something in place of a trace."""
+
+    def __init__(self):
+        self.scores = torch.zeros(1000)
+
+
 class Slow:
     config = tokenizer = None
 
@@ -199,7 +206,7 @@ class Slow:
         time.sleep(0.2)
         if text == "bad":
             raise model.UserError("No.", "empty_text")
-        return SimpleNamespace(scores=torch.zeros(1000))
+        return Seen()
 
 
 def test_equal_sentences_are_computed_once_for_everybody():
@@ -240,6 +247,30 @@ def test_kept_traces_are_bounded(monkeypatch):
     monkeypatch.setattr(service, "KEPT_BYTES", 5000)
     house.trace("x")
     assert len(house._kept) == 1
+
+
+def test_what_somebody_looks_at_is_found_again_and_then_forgotten(monkeypatch):
+    monkeypatch.setattr(service, "KEPT_TRACES", 1)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    house = service.Hospital(slow := Slow())
+    mine = house.trace("mine")
+    for n in range(4):
+        house.trace(str(n))
+    assert house.trace("mine") is mine and slow.calls == 5 and len(house._kept) == 1
+    del mine
+    gc.collect()
+    house.trace("mine")
+    assert slow.calls == 6
+
+
+def test_a_visitor_s_own_trace_outlives_the_others(app, monkeypatch):
+    at = app("en", s="Doctor, I have a fever.")
+    house = service.hospital()
+    monkeypatch.setattr(service, "KEPT_TRACES", 1)
+    for n in range(3):
+        house.trace(f"Somebody else {n}.")
+    held = at.session_state["chapter.trace"]
+    assert house.trace("Doctor, I have a fever.") is held
 
 
 def test_bytes_of_a_real_trace_are_counted(clinic_folder):

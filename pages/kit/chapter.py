@@ -132,6 +132,7 @@ def look(page: str, sentence: str, floors: Floors = None, usual: Literal["half",
     try:
         trace = house.trace(sentence)
         st.session_state["chapter.good"] = sentence
+        st.session_state["chapter.trace"] = trace  # held here, it is found again however many others come by
     except Exception as error:
         shell.complain(error)
         good = st.session_state.get("chapter.good")
@@ -292,7 +293,7 @@ def predict(
         if "class" in st.session_state:
             from pages.kit import classroom
 
-            classroom.tally(place, options, said)
+            classroom.tally(place, options, said, right)
     return said is not None
 
 

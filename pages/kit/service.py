@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import streamlit as st
 import torch
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 PASSES_AT_ONCE = 2
 PATIENCE = 15.0  # seconds that a visitor waits for a turn
 KEPT_TRACES = 256
-KEPT_BYTES = 128 * 2**20
+KEPT_BYTES = 64 * 2**20  # beyond what visitors are looking at
 
 
 def tensor_bytes(things: Iterable[Any]) -> int:
@@ -49,6 +50,7 @@ class Hospital:
         self._turns = threading.BoundedSemaphore(PASSES_AT_ONCE)
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._seen: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()  # as long as anybody looks at it
         self._running: dict[Hashable, Future] = {}
 
     def trace(self, text: str, interventions: Interventions | None = None) -> Trace:
@@ -72,9 +74,10 @@ class Hospital:
 
     def _shared(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][0]
+            if (found := self._seen.get(key)) is not None:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                return found
             if mine := key not in self._running:
                 self._running[key] = Future()
             answer = self._running[key]
@@ -144,7 +147,7 @@ class Hospital:
     def _keep(self, key: Hashable, found: Any) -> None:
         size = tensor_bytes(vars(found).values())
         with self._lock:
-            self._kept[key] = (found, size)
+            self._kept[key], self._seen[key] = (found, size), found
             total = sum(kept for _, kept in self._kept.values())
             while len(self._kept) > 1 and (len(self._kept) > KEPT_TRACES or total > KEPT_BYTES):
                 total -= self._kept.popitem(last=False)[1][1]
