@@ -27,16 +27,9 @@ def tried(what, *args) -> None:
 
 
 def outside() -> None:
-    """The two doors: open a class, or come into one."""
+    """The two doors. Students come in, most of them on a phone, where one stands above the other: theirs is first."""
     st.html(shell.ROOT / "assets" / "kit" / "classroom.css")
-    start, come = st.columns(2, gap="large")
-    with start:
-        st.subheader(t("together.open.title"), anchor=False)
-        st.markdown(t("together.open.what"))
-        st.button(
-            t("together.open.button"), icon=":material/co_present:", type="primary", key="class_open", on_click=tried,
-            args=(classroom.open_class,),
-        )  # fmt: skip
+    come, start = st.columns(2, gap="large")
     with come:
         st.subheader(t("together.join.title"), anchor=False)
         st.markdown(t("together.join.what"))
@@ -46,6 +39,13 @@ def outside() -> None:
                 t("together.join.button"), icon=":material/login:",
                 on_click=lambda: tried(classroom.join, st.session_state["class_typed"]),
             )  # fmt: skip
+    with start:
+        st.subheader(t("together.open.title"), anchor=False)
+        st.markdown(t("together.open.what"))
+        st.button(
+            t("together.open.button"), icon=":material/co_present:", type="primary", key="class_open", on_click=tried,
+            args=(classroom.open_class,),
+        )  # fmt: skip
 
 
 def teaching(seat: classroom.Seat) -> None:
@@ -72,7 +72,7 @@ def teaching(seat: classroom.Seat) -> None:
             st.code(f"{link}&teach={seat.secret}", language=None, wrap_lines=True)
     with right:
         if drawn := qr.code(link):
-            qr.mount(drawn, link, t("together.code.qr"), key="class_qr")
+            qr.mount(drawn, link, t("together.code.qr"), key="class_qr", sign=seat.code)
     st.subheader(t("together.questions.title"), anchor=False)
     classroom.questions("page")
 

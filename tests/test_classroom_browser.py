@@ -155,6 +155,7 @@ def test_a_lesson_from_its_code_to_its_end(server, screen):
     assert box.input_value() == "Why <b>58</b>?"
     press(student, "together.ask.send", "zh")
     expect(student.get_by_text(say("zh", "together.ask.sent"))).to_be_visible(timeout=PATIENCE)
+    expect(box).to_be_hidden(timeout=PATIENCE)  # sent, and out of the way
     bar_says(teacher, "asked", count=1)
     press(teacher, "together.questions.open")
     press(teacher, "together.questions.light")

@@ -94,6 +94,12 @@ def tallies(at: AppTest) -> list[list[float]]:
     return [plate["values_list"] for name, plate in shown(at).items() if name.endswith(".tally")]
 
 
+def marked(at: AppTest) -> list[bool]:
+    """Which options of the tally are said to be right; none where there is no tally."""
+    plate = next((plate for name, plate in shown(at).items() if name.endswith(".tally")), None)
+    return [label.startswith("✓") for label in plate["labels"]] if plate and any("✓" in one for one in plate["labels"]) else []
+
+
 def options(at: AppTest) -> list:
     return [b for b in at.button if str(b.key).startswith("predict.") and str(b.key)[-2:] in (".0", ".1")]
 
@@ -110,7 +116,7 @@ def test_opening_gives_a_code_a_link_and_the_teachers_own(lang):
     assert any(link.endswith(f"together?class={here.code}&teach={here.secret}") for link in links)
     assert here.code in bar(at) and say(lang, "together.bar.before") in bar(at)
     qr = next(screens.sent(one) for one in at.get("bidi_component") if one.proto.component_name == "qr")
-    assert qr["link"].endswith(f"together?class={here.code}")
+    assert qr["link"].endswith(f"together?class={here.code}") and qr["sign"] == here.code
     assert "class_close" in keys(at) and "class_leave" not in keys(at)
 
 
@@ -119,6 +125,8 @@ def test_coming_in_by_code_and_by_link(lang):
     first = teacher()
     code = seat(first).code
     at = together(lang)
+    doors = [say(lang, "together.join.title"), say(lang, "together.open.title")]
+    assert [one.value for one in at.subheader][:2] == doors, "on a phone one stands above the other"
     at.text_input(key="class_typed").set_value(f" {code.lower()} ")
     at = press(at, say(lang, "together.join.button"))
     assert fine(at) and seat(at).who and seat(at).secret is None
@@ -329,11 +337,17 @@ def test_a_prediction_is_tallied_as_it_comes_in():
     two = there(options(two)[1].click().run())
     assert tallies(again(one)) == [[0, 2]], "who has answered sees it"
     assert tallies(again(first)) == [[0, 2]] and tallies(again(three)) == []
+    assert not any(marked(at) for at in (again(first), again(one), again(three))), "which is right is not said yet"
     assert say("en", "together.tally.note", answered=2, here=3) == shown(first)["tally"]["note"]
     show = next(b for b in first.button if str(b.key).endswith(".show"))
     first = there(show.click().run())
     three = again(three)
     assert tallies(three) == [[0, 2]] and say("en", "together.tally.shown") in [c.value for c in three.caption]
+    answered = again(one)
+    right = next(i for i, b in enumerate(options(answered)) if b.proto.type == "primary")
+    for at in (first, answered, three):
+        assert marked(at) == [i == right for i in range(2)]
+        assert say("en", "together.tally.hits", hits=round(tallies(at)[0][right])) in shown(at)["tally"]["note"]
     options(three)[0].click().run()
     assert tallies(again(first)) == [[0, 2]], "who has seen the result does not count"
 
@@ -375,7 +389,7 @@ def test_a_question_is_lit_up_as_plain_text(text):
     pupil, other = student(first), student(first)
     pupil.text_area(key="class_question").set_value(text)
     pupil = press(pupil, say("en", "together.ask.send"))
-    assert fine(pupil) and say("en", "together.ask.sent") in [one.value for one in pupil.success]
+    assert fine(pupil) and say("en", "together.ask.sent") in [one.value for one in pupil.toast]
     first = again(first)
     assert html.escape(text) in bar(first) and say("en", "together.bar.asked", count=1) in bar(first)
     assert html.escape(text) not in bar(again(other))

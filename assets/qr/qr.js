@@ -11,8 +11,9 @@ class View {
     this.small = picture();
     this.large = picture();
     this.link = el("p", { dir: "ltr" });
+    this.sign = el("p", { class: "sign", dir: "ltr" });
     this.shut = el("button", { class: "push shut", type: "button", onclick: () => this.screen.close() });
-    this.screen = el("dialog", {}, this.large, this.link, this.shut);
+    this.screen = el("dialog", {}, this.sign, this.large, this.link, this.shut);
     // Keys that are pressed here are not meant for the dialog of the page that this stands in.
     for (const kind of ["keydown", "keyup"]) this.screen.addEventListener(kind, (event) => event.stopPropagation());
     this.screen.onclose = () => { if (document.fullscreenElement) document.exitFullscreen(); };
@@ -26,13 +27,15 @@ class View {
     if (this.screen.open) this.screen.close();
   }
 
-  update({ size, path, link, about, words }) {
+  update({ size, path, link, about, sign, words }) {
     for (const svg of [this.small, this.large]) {
       svg.setAttribute("viewBox", `0 0 ${size} ${size}`);
       svg.setAttribute("aria-label", about);
       svg.firstChild.setAttribute("d", path);
     }
     this.link.textContent = link;
+    this.sign.textContent = sign;
+    this.sign.hidden = !sign;
     this.open.textContent = words.large;
     this.shut.textContent = words.close;
     this.screen.setAttribute("aria-label", words.large);

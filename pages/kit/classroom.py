@@ -33,7 +33,7 @@ RESULTS = 2.0
 MOST_WRONG = 10
 PAUSE = 60.0
 """Seconds for which a visitor waits who has typed MOST_WRONG codes of no class."""
-SEAT, OVER, KEPT = "class", "class.over", "class.kept"
+SEAT, OVER, KEPT, ASKING = "class", "class.over", "class.kept", "class_asking_open"
 OWN = ("lang", "depth", "projector", "lesson", "stop")
 """Settings of everybody's own screen, which are not followed."""
 APART = ("together", "lesson", "guide", "record", "check")
@@ -315,8 +315,10 @@ def bar(page: str) -> None:
                 st.button(
                     t("together.rejoin"), icon=":material/sync:", type="primary", key="class_rejoin", on_click=catch_up
                 )
-            _ask(place, asking)
-            st.button(t("together.leave"), icon=":material/logout:", type="tertiary", key="class_leave", on_click=leave)
+            _ask(asking)
+            with st.popover(t("together.leave.open"), icon=":material/logout:", type="tertiary"):
+                st.markdown(t("together.leave.what"))
+                st.button(t("together.leave.sure"), type="primary", key="class_leave", on_click=leave)
 
 
 def _tick(place: Seat, alone: bool) -> None:
@@ -371,27 +373,41 @@ def page_name(page: str | None) -> str:
 # -- questions ---------------------------------------------------------------------------------------------------------
 
 
-def _ask(place: Seat, asking: bool) -> None:
-    """A student's question to the teacher."""
-    with st.popover(t("together.ask.open"), icon=":material/contact_support:"):
-        if not asking:
-            st.caption(t("error.class_ask_stopped"))
+def _ask(asking: bool) -> None:
+    """A student's question to the teacher. Drawn alone when it is opened or sent: nothing else of the page changes."""
+    page = here.page if (here := seat()) else ""
+
+    @shell.fragment(f"class_ask.{page}", None)
+    def body() -> None:
+        with st.popover(t("together.ask.open"), icon=":material/contact_support:", key=ASKING, on_change="rerun"):
+            _question(asking)
+        if st.session_state.pop("class.sent", None):
+            st.toast(t("together.ask.sent"), icon=":material/check:")
+
+    body()
+
+
+def _question(asking: bool) -> None:
+    """What it is typed into. Once the teacher has it, it is shut and out of the way."""
+    if not asking:
+        st.caption(t("error.class_ask_stopped"))
+        return
+
+    def send() -> None:
+        if (place := seat()) is None:
             return
+        try:
+            rooms().ask(place.code, place.who or "", st.session_state.get("class_question", ""))
+            st.session_state["class.sent"], st.session_state[ASKING] = True, False
+        except ClassError as error:
+            st.session_state["class.asked"] = error
 
-        def send() -> None:
-            try:
-                rooms().ask(place.code, place.who or "", st.session_state.get("class_question", ""))
-                st.session_state["class.asked"] = None
-            except ClassError as error:
-                st.session_state["class.asked"] = error
-
-        with st.form("class_ask", clear_on_submit=True, border=False):
-            st.text_area(t("together.ask.label"), key="class_question", max_chars=classes.MOST_CHARS, height=150)
-            st.form_submit_button(t("together.ask.send"), on_click=send, type="primary")
-        st.caption(t("together.ask.what", most=classes.MOST_EACH))
-        if "class.asked" in st.session_state:
-            error = st.session_state.pop("class.asked")
-            shell.complain(error) if error else st.success(t("together.ask.sent"), icon=":material/check:")
+    with st.form("class_ask", clear_on_submit=True, border=False):
+        st.text_area(t("together.ask.label"), key="class_question", max_chars=classes.MOST_CHARS, height=150)
+        st.form_submit_button(t("together.ask.send"), on_click=send, type="primary")
+    st.caption(t("together.ask.what", most=classes.MOST_EACH))
+    if error := st.session_state.pop("class.asked", None):
+        shell.complain(error)
 
 
 def questions(where: str) -> None:
@@ -454,10 +470,10 @@ def _count(place: Seat, board: Board) -> bool:
     return bool(due)
 
 
-def tally(key: str, options: Sequence[str], said: int | None) -> None:
+def tally(key: str, options: Sequence[str], said: int | None, right: int) -> None:
     """Under a question of `chapter.predict`: what the class guesses. For the teacher as it comes in, for a student who
-    has answered, and for everybody once it is shown. `key`: the question; `said`: this visitor's guess, below 0 for
-    none."""
+    has answered, and for everybody once it is shown, which also says which answer is right. `key`: the question;
+    `said`: this visitor's guess, below 0 for none; `right`: the right one."""
     place, view = seat(), look()
     if place is None or view is None:
         return
@@ -482,16 +498,16 @@ def tally(key: str, options: Sequence[str], said: int | None) -> None:
     @shell.fragment(f"class_tally.{place.page}.{key}", None if poll.shown else RESULTS)
     def body() -> None:
         if view := look():
-            _bars(key, options, view)
+            _bars(key, options, right, view)
 
     body()
 
 
-def _bars(key: str, options: Sequence[str], view: View) -> None:
+def _bars(key: str, options: Sequence[str], right: int, view: View) -> None:
     poll, place = view.board.polls.get(key), seat()
     if poll is None or place is None:
         return
-    plates.mount(key, [figures.tally(options, poll.counts, view.here)], {})
+    plates.mount(key, [figures.tally(options, poll.counts, view.here, right if poll.shown else None)], {})
     if poll.shown:
         st.caption(t("together.tally.shown"))
     elif place.teaches:

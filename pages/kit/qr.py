@@ -46,8 +46,9 @@ def _dark(row: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def mount(drawn: Code, link: str, about: str, key: str = "qr") -> None:
-    """Draw it, with a button that fills the screen with it. `about`: what it is, for who cannot see it."""
+def mount(drawn: Code, link: str, about: str, key: str = "qr", sign: str = "") -> None:
+    """Draw it, with a button that fills the screen with it. `about`: what it is, for who cannot see it. `sign`: what
+    stands above it there in large type, for who types instead of scanning."""
     _component(
         key=key,
         data={
@@ -55,6 +56,7 @@ def mount(drawn: Code, link: str, about: str, key: str = "qr") -> None:
             "path": drawn.path,
             "link": link,
             "about": about,
+            "sign": sign,
             "words": words.group("qr"),
             "lang": words.t("language.html"),
         },

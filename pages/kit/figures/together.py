@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pages.kit import classes, plates
+from pages.kit.chapter import sentences
 from pages.kit.words import t
 
 
-def tally(options: Sequence[str], counts: Sequence[int], here: int) -> plates.Plate:
-    """A bar for each option: how many students guessed it. `here`: how many are in the class at this moment."""
+def tally(options: Sequence[str], counts: Sequence[int], here: int, right: int | None = None) -> plates.Plate:
+    """A bar for each option: how many students guessed it. `here`: how many are in the class at this moment; `right`:
+    which one is marked as the right one."""
     answered = sum(counts)
+    note = t("together.tally.note", answered=answered, here=max(here, answered))
+    if right is not None:
+        note = sentences(note, t("together.tally.hits", hits=counts[right]))
     return plates.rank(
         "tally",
-        options,
+        [t("together.tally.right", option=one) if i == right else one for i, one in enumerate(options)],
         counts,
         title=t("together.tally.title"),
-        note=t("together.tally.note", answered=answered, here=max(here, answered)),
+        note=note,
         domain=(0, max(answered, 1)),
         digits=0,
         wrap=True,
