@@ -4,13 +4,20 @@ from pages.kit.shell import require_shell
 
 require_shell()
 
+import streamlit as st  # noqa: E402
+
 from pages.kit import chapter, lesson, library  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.words import t  # noqa: E402
 
 KIT = "pages/kit/lesson.py"
 
 visit = chapter.enter("lesson")
 lesson.contents()
+if door := library.door(["guide"]):
+    with st.container(gap="xsmall"):
+        st.markdown(t("lesson.plans.what"))
+        st.page_link("pages/guide.py", label=door.label, icon=":material/auto_stories:")
 
 running, left = lesson.here(), lesson.left()
 told, at = running or left or (next(iter(lesson.lessons().values())), 0)

@@ -181,6 +181,9 @@ def test_every_claim_stands_there_before_it_is_tried(app, clinic_folder, lang, d
         assert card["head"] == words.say(lang, f"check.proof.{key}.title")
         assert card["parts"][0]["text"] == words.say(lang, f"check.proof.{key}.{depth}", **figures.sizes(c))
     assert set(verdicts(at, lang).values()) == {"waiting"}
+    took = check.ward().took
+    said = words.say(lang, "check.never") if took is None else words.say(lang, "check.last", seconds=took)
+    assert said in [one.value for one in at.caption]
 
 
 def test_pressed_it_proves_everything(app):
@@ -198,6 +201,8 @@ def test_pressed_it_proves_everything(app):
     assert json.loads(json.dumps(kept)) == kept and [one["key"] for one in kept["checks"]] == [p.key for p in check.ALL]
     assert kept["torch"] == torch.__version__ and kept["checks"][0]["claim"] == words.say("en", "check.proof.digest.title")
     assert at.get("download_button"), "and the result can be taken along"
+    for lang in LANGUAGES:  # who comes next hears how long that took, before deciding to wait
+        assert words.say(lang, "check.last", seconds=run.seconds) in [one.value for one in app(lang).caption]
 
 
 def test_a_spoiled_file_fails_its_row_and_no_other(app, clinic_folder, tmp_path):

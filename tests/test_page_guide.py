@@ -11,7 +11,7 @@ import pytest
 import screens
 from screens import LANGUAGES, fine
 
-from pages.kit import ask, library, shell, state, words, worksheet
+from pages.kit import ask, lesson, library, shell, state, words, worksheet
 from pages.kit.figures import guide
 
 STEMS = [Path(path).stem for path, _, _ in shell.PAGES]
@@ -221,6 +221,18 @@ def test_a_plan_is_shown_with_its_links(open_guide, name):
         minutes = words.say("en", "guide.plan.row", minutes=step.minutes, page=words.say("en", f"nav.{step.page}"))
         assert any(one.label == minutes for one in links), step.page
     assert words.say("en", "guide.plan.total", minutes=guide.plans()[name].minutes) in [c.value for c in at.caption]
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_plans_and_guided_lesson_lead_to_each_other(open_guide, lang):
+    """Both have one of twenty minutes; each page says what the other's is."""
+    assert {plan.minutes for plan in guide.plans().values()} & set(lesson.lessons())
+    for at, page, said in (
+        (open_guide(lang), "lesson", "guide.plan.guided"), (screens.open_page("pages/lesson.py", lang), "guide", "lesson.plans.what"),
+    ):
+        assert fine(at) and words.say(lang, said) in [one.value for one in at.markdown]
+        labels = [one.proto.label for one in at.get("page_link") if one.proto.page == page]
+        assert words.say(lang, f"nav.{page}") in labels
 
 
 @pytest.mark.parametrize("depth", state.DEPTHS)

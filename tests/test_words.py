@@ -53,6 +53,11 @@ def test_nothing_is_missing(lang: str):
     assert sorted(every - set(words.tables()[lang])) == [], f"{lang}.toml lacks these words"
 
 
+def test_chinese_has_one_kind_of_quotation_marks():
+    mixed = {key: said for key, said in words.tables()["zh"].items() if re.search("[“”『』‘’]", said)}
+    assert mixed == {}, "「 and 」, as everywhere else"
+
+
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_values_are_the_same(lang: str):
     table, english = words.tables()[lang], words.tables()["en"]

@@ -6,6 +6,7 @@ import math
 import re
 from decimal import ROUND_HALF_UP, Decimal
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import screens
@@ -308,6 +309,19 @@ def test_what_the_rounded_digits_choose_is_what_the_hospital_chose(house):
     assert one.found["open"] == real == exercises.corridors(p).found["open"]
     listed, called = set(one.given["rooms"]), set(seen.trace.chosen[p.at].tolist())
     assert called & listed <= set(one.found["called"])
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_numbers_of_a_record_are_counted_from_1(house, lang):
+    """On the sheet as in every picture, so that one finds in the one what the other speaks of."""
+    seen = visit(house, ask.EXAMPLES["en"][0], -2, 30)
+    values = house.live.engine.opinions(seen.trace, seen.layer, seen.token).abs().sum(0).tolist()
+    largest = 1 + values.index(max(values))
+    about = {"en": f" number {largest} of", "zh": f"第 {largest} 个数"}[lang]
+    assert about in read(exercises.mix(Paper(seen, lang, "maths")).tasks)
+    for path in sorted(Path(exercises.__file__).with_name("figures").glob("*.py")):
+        for axis in re.findall(r'plates\.axis\("dim".*', path.read_text("utf-8")):
+            assert "offset=1" in axis, (path.name, axis)
 
 
 @pytest.mark.parametrize("value,digits,expected", [

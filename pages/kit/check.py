@@ -79,6 +79,7 @@ class Ward:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.out: Run | None = None
+        self.took: float | None = None  # seconds of the last run that went to its end
 
     def join(self, house: service.Hospital, folder: Path, who: object, spoil: bool = False) -> Run:
         """Begin, or watch what is under way. UserError where that is about something else."""
@@ -108,6 +109,8 @@ class Ward:
         with self._lock:
             budget.shared().give(sum(run.held))
             run.held, run.seconds, run.state = [], time.monotonic() - run.begun, end
+            if end == "done":
+                self.took = run.seconds
             if self.out is run:
                 self.out = None
 
@@ -198,6 +201,9 @@ def _controls(key: str, run: Run | None) -> None:
         label = t("check.start" if run is None else "check.again")
         st.button(label, icon=":material/play_arrow:", type="primary", key=f"{key}.start", on_click=start)
     st.toggle(t("check.spoil"), key="check.spoil", disabled=active)
+    if run is None:  # afterwards a run says it of itself
+        took = ward().took
+        st.caption(t("check.never") if took is None else t("check.last", seconds=took))
 
 
 def _progress(run: Run) -> None:

@@ -525,7 +525,7 @@ def mix(p: Paper) -> Exercise:
     rows: list[list[Cell]] = [[one, put(value)] for one, value in zip(who, printed, strict=True)]
     heads = [str(p.say("mix.who")), str(p.say("mix.opinion"))]
     return p.exercise(
-        "mix", "abc", table(heads, [*rows, [str(p.say("mix.sum")), Blank(put(total))]], "narrow"), number=number,
+        "mix", "abc", table(heads, [*rows, [str(p.say("mix.sum")), Blank(put(total))]], "narrow"), number=number + 1,
         dims=p.c.hidden_size, total=put(total), against=p.listed(against),
         given={"values": list(map(put, printed))}, found={"total": put(total), "against": against},
     )  # fmt: skip

@@ -49,7 +49,7 @@ def states(visit: Visit) -> plates.Plate:
     return plates.grid(
         "states",
         plates.axis("part", len(names), names),
-        plates.axis("dim", rows.shape[1]),
+        plates.axis("dim", rows.shape[1], offset=1),
         rows,
         cell=30,
         left=104,
