@@ -141,12 +141,12 @@ class _Record:
             mine[:layers] = theirs[:layers]
 
     def stages(self, layers: int) -> dict[str, Tensor]:
-        """Fields of `Trace` for the first `layers` MoE layers."""
+        """Fields of `Trace` for the first `layers` MoE layers, all but who may be chosen."""
         return {
             "router_logits": self.logits[:layers], "scores": self.scores[:layers],
-            "choice_scores": self.choice_scores[:layers], "group_scores": self.group_scores[:layers],
-            "kept_groups": self.kept_groups[:layers], "chosen": self.experts[:layers, :, : self.k],
-            "raw_weights": self.raw_weights[:layers], "weights": self.factors[:layers, :, : self.k],
+            "group_scores": self.group_scores[:layers], "kept_groups": self.kept_groups[:layers],
+            "chosen": self.experts[:layers, :, : self.k], "raw_weights": self.raw_weights[:layers],
+            "weights": self.factors[:layers, :, : self.k],
         }  # fmt: skip
 
 
@@ -383,7 +383,8 @@ class Engine:
             record.states.extend(zip(base.hidden[:start], base.mid[:start], base.queries[:start], strict=True))
             x = _doubled(base.hidden[start])
         x = self._run(ids, cache, record, True, interventions, False, start, x)
-        ran = len(record.states)
+        ran, first = len(record.states), c.first_k_dense_replace
+        boards = [layer.bias for layer in self.layers[first:ran] if layer.bias is not None]
         before, mid, queries = zip(*record.states, strict=True)
         states = self._final(x)
         return Trace(
@@ -391,7 +392,9 @@ class Engine:
             hidden=torch.stack([state[..., :d] for state in (*before, x)]), mid=torch.stack([m[..., :d] for m in mid]),
             queries=torch.stack(queries), memory=cache.memory[:ran],
             final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
-            **record.stages(max(ran - c.first_k_dense_replace, 0)),
+            bias=torch.stack(boards) if boards else torch.empty(0, c.n_routed_experts),
+            changed_choice=record.choice_scores[: len(boards)] if interventions else None,
+            **record.stages(max(ran - first, 0)),
         )  # fmt: skip
 
     # -- read off a trace: no layer runs again ------------------------------------------------------------------------

@@ -38,7 +38,8 @@ class Trace:
     memory: Tensor  # (L, T, r + p) the latent cache: normalised c_KV, rotated k_R
     router_logits: Tensor  # (M, T, E)
     scores: Tensor  # (M, T, E) sigmoid
-    choice_scores: Tensor  # (M, T, E) scores + bias
+    bias: Tensor  # (M, E) e_score_correction_bias of each MoE layer
+    changed_choice: Tensor | None  # (M, T, E) scores + bias and what interventions made of them; None: nothing
     group_scores: Tensor  # (M, T, G)
     kept_groups: Tensor  # (M, T, topk_group)
     chosen: Tensor  # (M, T, k) best first
@@ -48,6 +49,11 @@ class Trace:
     logits: Tensor  # (T, vocab)
 
     # -- derived from the tensors above -----------------------------------------------------------------------------
+
+    @property
+    def choice_scores(self) -> Tensor:
+        """(M, T, E): scores + bias, by which the rooms were chosen. Not kept: it would be a fifth of a trace."""
+        return self.scores + self.bias[:, None] if self.changed_choice is None else self.changed_choice
 
     @property
     def attention_output(self) -> Tensor:

@@ -53,7 +53,7 @@ def test_shapes(traced: tuple[Engine, Trace]) -> None:
         "hidden": (layers + 1, tokens, c.hidden_size), "mid": (layers, tokens, c.hidden_size),
         "queries": (layers, tokens, c.num_attention_heads, width), "memory": (layers, tokens, width),
         "router_logits": (moe, tokens, c.n_routed_experts), "scores": (moe, tokens, c.n_routed_experts),
-        "choice_scores": (moe, tokens, c.n_routed_experts), "group_scores": (moe, tokens, c.n_group),
+        "bias": (moe, c.n_routed_experts), "group_scores": (moe, tokens, c.n_group),
         "kept_groups": (moe, tokens, c.topk_group), "chosen": (moe, tokens, c.num_experts_per_tok),
         "raw_weights": (moe, tokens, c.num_experts_per_tok), "weights": (moe, tokens, c.num_experts_per_tok),
         "final_hidden": (tokens, c.hidden_size), "logits": (tokens, c.vocab_size),
