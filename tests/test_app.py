@@ -405,6 +405,17 @@ def test_text_that_is_refused(app, lang, bad, key, values):
     assert fine(at) and tokens(at) == "Doctor"
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_text_that_the_box_does_not_take_is_refused_in_words(app, lang):
+    at = app(lang, s="Doctor")
+    at.text_input[0].set_value("x" * (state.MAX_CHARS + 1)).run()
+    said = say(lang, "error.too_many_signs", count=state.MAX_CHARS + 1, limit=state.MAX_CHARS)
+    assert not at.exception and [one.value for one in at.error] == [said]
+    assert link(at)["s"] == "Doctor" and tokens(at) == "Doctor" and at.text_input[0].value == "Doctor"
+    at.text_input[0].set_value("Noodles").run()
+    assert fine(at) and tokens(at) == "Noodles"
+
+
 @pytest.mark.parametrize("odd", [
     "a\x00b\x07c", "\x1b[31mred", "שלום עולם", "\u202eevil", "👩‍👩‍👧 🏥", "e\u0301\u0301\u0301",
     "<b>bold</b><script>alert(1)</script>",

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from pages.kit import words
+from pages.kit import state, words
 
 PATIENCE = 30_000
 
@@ -290,6 +290,16 @@ def test_examples_in_the_other_language(visit):
     v.page.get_by_text("医生，我发烧。", exact=True).click()
     v.until_link(s="医生，我发烧。", lang="en")
     expect(v.chips().nth(1)).to_have_text("医生")
+
+
+def test_a_paste_that_is_too_long_is_not_dropped_without_a_word(visit):
+    v = visit.open("/?lang=en&s=Doctor")
+    box = v.page.locator(".st-key-sentence_box input")
+    box.fill("x" * 30_000)
+    box.press("Enter")
+    said = words.say("en", "error.too_many_signs", count=30_000, limit=state.MAX_CHARS)
+    expect(v.page.get_by_text(said)).to_be_visible(timeout=PATIENCE)
+    expect(box).to_have_value("Doctor")
 
 
 def test_going_back_brings_the_sentence_back(visit):

@@ -12,9 +12,12 @@ from pages.kit.words import t
 EXAMPLES = json.loads((shell.ROOT / "assets" / "examples.json").read_text("utf-8"))
 
 
+REFUSED = "sentence.refused"
+
+
 def sentence() -> str:
     """Draw the box and the menu of examples; what was typed, or before anything was the first example in the visitor's
-    language."""
+    language. The box itself has no limit: a browser would drop what is longer without a word."""
     if state.hidden("sentence"):
         return current()
     fixed = state.locked("sentence")
@@ -24,7 +27,6 @@ def sentence() -> str:
             t("lobby.sentence"),
             key="sentence_box",
             label_visibility="collapsed",
-            max_chars=state.MAX_CHARS,
             placeholder=t("lobby.placeholder"),
             icon=":material/lock:" if fixed else ":material/edit:",
             disabled=fixed,
@@ -40,6 +42,8 @@ def sentence() -> str:
                 label_visibility="collapsed",
                 on_change=_taken,
             )
+    if count := st.session_state.pop(REFUSED, None):
+        st.error(t("error.too_many_signs", count=count, limit=state.MAX_CHARS), icon=":material/error:")
     return current()
 
 
@@ -59,6 +63,9 @@ def _taken() -> None:
 def admit(text: str) -> None:
     """A new sentence: its last word is followed, on the floor where one stood."""
     if state.locked("sentence"):
+        return
+    if len(text) > state.MAX_CHARS:
+        st.session_state[REFUSED] = len(text)
         return
     state.put("sentence", text)
     state.put("token", None)
