@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,18 +130,68 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
+# Debian's Chromium for tests, which draws pages alone; or the whole browser, whose windows nobody sees, at a third more time.
+CHROMIUM = [Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium")]
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
     """Chromium."""
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=60_000)  # what comes late on a busy machine is not missing
-    system = Path("/usr/bin/chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
-            executable_path=str(system) if system.exists() else None,
+            executable_path=next((str(one) for one in CHROMIUM if one.exists()), None),
             args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
                   "--disable-component-update", "--disable-sync"],
         )  # fmt: skip
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def profile(browser) -> Iterator:
+    """One profile of the browser for a file of tests: what a page has fetched and compiled the next one has already."""
+    from screens import HEARD
+
+    context = browser.new_context(locale="en-US")
+    context.set_default_timeout(90_000)
+    context.add_init_script(HEARD)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tab(server, profile) -> Iterator[Callable[..., Any]]:
+    """`tab(width, height, scheme, calm)`: an empty page of a visitor's own. At the end nothing that must not happen has
+    happened in any of them: no request to elsewhere (than `at`), no error, nothing that the policy had to forbid."""
+    pages, bad = [], []
+
+    def response(one: Any) -> None:
+        # A deep link probes its own folder first: Streamlit's way to find the server.
+        if one.status >= 400 and "/_stcore/" not in one.url:
+            bad.append(f"{one.status} {one.url}")
+
+    def console(one: Any) -> None:
+        if one.type == "error" and "_stcore" not in str(one.location):
+            bad.append(one.text)
+
+    def open_tab(width: int = 1400, height: int = 1000, scheme: str = "light", calm: bool = False, at: str = server) -> Any:
+        page, ours = profile.new_page(), (at, at.replace("http", "ws"), "data:", "blob:", "file:")
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce" if calm else "no-preference")
+        page.on("request", lambda one: None if one.url.startswith(ours) else bad.append(f"outside: {one.url}"))
+        page.on("response", response)
+        page.on("console", console)
+        page.on("pageerror", lambda error: bad.append(str(error)))
+        page.on("dialog", lambda dialog: (bad.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        return page
+
+    yield open_tab
+    for page in pages:
+        if not page.is_closed():
+            bad += page.evaluate("window.heard ?? []")
+            page.close()
+    assert bad == []

@@ -20,6 +20,9 @@ READING = [*WALK, *(p for p in PAGES if p not in WALK and re.search(r"^visit = c
 """Pages that look at the visitor's sentence."""
 APP = str(Path(__file__).resolve().parents[1] / "app.py")
 LANGUAGES = ["en", "zh"]
+HEARD = """window.heard = [];
+document.addEventListener("securitypolicyviolation", (e) => window.heard.push(`${e.effectiveDirective} ${e.blockedURI} ${e.sourceFile}`));"""
+"""In a browser's page: what its policy forbade."""
 
 
 def visit(house: service.Hospital, page: str, text: str, token: int, floor: int) -> chapter.Visit:

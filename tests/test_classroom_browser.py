@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocket, expect
 from test_journey import violations
 
 from pages.kit import classes, words
@@ -25,19 +26,36 @@ def screen(browser) -> Iterator[Open]:
     """`screen(address)` opens it in a browser of its own; at the end, nothing that must not happen has happened."""
     contexts, bad = [], []
 
+    def count(socket: WebSocket, page: Page) -> None:
+        socket.on("framesent", lambda _: asked.update([page]))
+
     def open_page(address: str, locale: str = "en-US", width: int = 1280) -> Page:
         context = browser.new_context(locale=locale, viewport={"width": width, "height": 1000})
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: bad.append(str(error)))
+        page.on("websocket", lambda socket: count(socket, page))
         page.goto(address)
         return page
 
     yield open_page
     for context in contexts:
         context.close()
+    asked.clear()
     assert bad == []
+
+
+asked: Counter[Page] = Counter()  # how often a page has asked its server for anything
+
+
+def looked(page: Page) -> None:
+    """Whoever sits still looks at the class now and then: until that was done twice, and answered."""
+    before, end = asked[page], time.monotonic() + PATIENCE / 1000
+    while asked[page] < before + 3:  # the third is asked when the second was answered
+        assert time.monotonic() < end, "the class is not looked at"
+        page.wait_for_timeout(50)
+    settle(page)
 
 
 def title(page: Page, name: str, lang: str = "en") -> None:
@@ -141,7 +159,7 @@ def test_a_lesson_from_its_code_to_its_end(server, screen):
     student.get_by_role("radio", name="fever").click()  # a touch
     bar_says(student, "wanders", "zh")
     next_door(teacher, "department")
-    teacher.wait_for_timeout(5_000)  # two looks at the class
+    looked(student)
     expect(student.get_by_role("heading", level=1)).to_have_text(say("zh", "triage.title"))
     press(student, "together.rejoin", "zh")
     title(student, "department", "zh")
@@ -204,7 +222,7 @@ def test_only_the_holder_of_the_teachers_link_steers(server, screen):
     student.get_by_role("radio", name="Doctor").click()
     bar_says(student, "wanders")
     next_door(student, "department")
-    teacher.wait_for_timeout(3_000)
+    looked(teacher)
     expect(teacher.get_by_role("heading", level=1)).to_have_text(say("en", "triage.title"))
 
     second = screen(own)  # the teacher, at the projector

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -19,24 +19,14 @@ def say(key: str, **values: object) -> str:
 
 
 @pytest.fixture
-def visitor(server, browser) -> Iterator:
-    contexts, bad = [], []
-
+def visitor(server, tab) -> Callable[[str], Page]:
     def open_page(address: str) -> Page:
-        context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 1200}, accept_downloads=True)
-        context.set_default_timeout(PATIENCE)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: bad.append(str(error)))
-        page.on("request", lambda one: None if one.url.startswith((server, server.replace("http", "ws"), "data:", "blob:")) else bad.append(one.url))
+        page = tab(1280, 1200)
         page.goto(f"{server}/{address}")
         expect(page.locator(".st-key-doors")).to_be_visible(timeout=PATIENCE)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert bad == []
+    return open_page
 
 
 def test_a_quiz_by_keyboard_alone(visitor):

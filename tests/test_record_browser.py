@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
+from test_journey import settle
 
 from pages.kit import words
 
@@ -20,8 +22,9 @@ SENTENCE = "明天我们一起去吃炸酱面吧?"
 HOSTILE = "</script><img src=http://example.org/x onerror=alert(1)> שלום \u202e evil \u2028"
 
 # What stands in a PNG: its size, how many colours, and the share of pixels that are not the paper.
-LOOK = """async (bytes) => {
-  const bitmap = await createImageBitmap(new Blob([new Uint8Array(bytes)], { type: "image/png" }));
+LOOK = """async (png) => {
+  const bytes = Uint8Array.from(atob(png), (letter) => letter.charCodeAt(0));
+  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height), c = canvas.getContext("2d");
   c.drawImage(bitmap, 0, 0);
   const pixels = new Uint32Array(c.getImageData(0, 0, bitmap.width, bitmap.height).data.buffer), paper = pixels[0];
@@ -44,23 +47,17 @@ CANVASES = """() => {
 
 
 @pytest.fixture
-def open_page(server, browser) -> Iterator:
-    """`open_page(name, lang, scheme, **query)`: a page of the house, at rest."""
-    contexts = []
+def open_page(server, tab) -> Callable[..., Page]:
+    """`open_page(name, lang, scheme, **query)`: a page of the house, at rest, with all of its pictures."""
 
     def visit(name: str, lang: str = "en", scheme: str = "light", width: int = 1400, **query: str) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 1000}, color_scheme=scheme, accept_downloads=True)
-        context.set_default_timeout(PATIENCE)
-        contexts.append(context)
-        page = context.new_page()
+        page = tab(width, scheme=scheme)
         page.goto(f"{server}/{name}?{urlencode({'lang': lang, 's': SENTENCE, **query})}")
         expect(page.locator(".st-key-doors")).to_be_visible(timeout=PATIENCE)
-        expect(page.locator("[data-testid=stStatusWidget]")).to_have_count(0, timeout=PATIENCE)
+        settle(page)
         return page
 
-    yield visit
-    for context in contexts:
-        context.close()
+    return visit
 
 
 @pytest.fixture
@@ -107,7 +104,7 @@ def saved(page: Page, button: Locator, folder: Path) -> tuple[Path, dict]:
     waiting.value.save_as(file)
     content = file.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
-    return file, page.evaluate(LOOK, list(content))
+    return file, page.evaluate(LOOK, base64.b64encode(content).decode())
 
 
 def test_everything_is_downloaded_and_opens(open_page, read, tmp_path):

@@ -8,7 +8,9 @@ const sheet = (path) => fetch(new URL(path + version, import.meta.url))
 
 const look = sheet("look.css");
 
-// A component's render function: one `View` for each host node, kept over reruns. `css` is relative to this file.
+// A component's render function: one `View` for each host node, kept over reruns. `css` is relative to this file. Where
+// data come fast after each other Streamlit clears a run away late, when the next one has begun: only the last one stops
+// the view, or else what was just clicked in it would be forgotten.
 export function rendering(View, css) {
   const views = new WeakMap(), own = sheet(css);
   return async function render({ data, parentElement, setStateValue }) {
@@ -23,7 +25,8 @@ export function rendering(View, css) {
     host.lang = data.lang;
     host.dataset.sky = sky(host);
     view.update(data);
-    return () => { view.stop(); };
+    const mine = view.turn = (view.turn ?? 0) + 1;
+    return () => { if (view.turn === mine) view.stop(); };
   };
 }
 

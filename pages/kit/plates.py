@@ -46,13 +46,12 @@ def loader(folder: str) -> str:
     return f"""
 const lib = import(new URL("{address(folder)}", document.baseURI).href);
 export default function (component) {{
-  let done = () => {{}};
   const ours = {{ ...component, data: component.data[0] }};
-  lib.then((m) => m.render(ours)).then((end) => {{ done = end ?? done; }}).catch((error) => {{
+  const drawn = lib.then((m) => m.render(ours)).catch((error) => {{
     console.error(error);
     component.parentElement.querySelector(".hospital").textContent = ours.data.words.failed;
   }});
-  return () => done();
+  return () => drawn.then((end) => end?.());
 }}
 """
 
