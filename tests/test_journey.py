@@ -241,7 +241,9 @@ def test_a_link_that_is_opened_again_shows_the_same(house, name, lang, state):
     assert len(first) > 20 and link(page) == {"lang": lang, "s": SENTENCE, **state}
     page.reload()
     title(page, name, lang)
-    again = seen(page)
+    for _ in range(5):  # what comes late on a busy machine comes
+        if (again := seen(page)) == first:
+            break
     assert again == first and link(page) == {"lang": lang, "s": SENTENCE, **state}
 
 
