@@ -34,7 +34,7 @@ def sentence() -> str:
         )
         with st.popover(t("chapter.examples"), disabled=fixed):
             own = words.current()
-            st.pills(  # one element for all of them: each costs the server about a millisecond
+            st.pills(  # one element for all of them: each takes the server's time, every turn
                 t("chapter.examples"),
                 [text for lang in sorted(EXAMPLES, key=lambda lang: lang != own) for text in EXAMPLES[lang]],
                 format_func=shell.plain,

@@ -329,7 +329,7 @@ def end(visit: Visit | Room, *bends: str) -> None:
     if state.get("projector"):
         return state.publish()
     st.subheader(t("chapter.bends"), anchor=False)
-    with st.container(key="bends"):  # one element: each costs the server about a millisecond
+    with st.container(key="bends"):  # one element: each takes the server's time, every turn
         st.markdown("\n\n".join(_bend(f"{visit.page}.bend.{row}") for row in bends))
     shell.door(visit.page)
     state.publish()
