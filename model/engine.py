@@ -127,6 +127,7 @@ class _Record:
         self.row_starts = torch.arange(0, tokens * wanted + 1, wanted)
         self.zeros = torch.zeros(tokens * wanted)
         self.states: list[tuple[Tensor, Tensor, Tensor]] = []  # per layer: before, between, queries
+        self.boards: list[Tensor] = []  # the selection bias of every MoE layer that ran
 
     def take_over(self, base: Trace, layers: int) -> None:
         """The first `layers` MoE layers as `base` saw them."""
@@ -332,12 +333,14 @@ class Engine:
                 end = do.stop_after or c.num_hidden_layers
                 x, states = fast.run(x, store, past, rope, mask, index, end, record, traced)
                 record.states.extend(states)
+                record.boards.extend(one.bias for one in self.layers[index:end] if one.bias is not None)
                 break
             mid, queries = self._attend(layer, index, x, store[index], past, rope, mask, do, plain)
             room = max(index - c.first_k_dense_replace, 0) if traced else 0
             after = self._ffn(layer, index, mid, record, room, do)
             if traced:
                 record.states.append((x, mid, queries))
+                record.boards.extend([] if layer.bias is None else [layer.bias])
             x = after
         cache.length += len(ids)
         return x
@@ -380,11 +383,11 @@ class Engine:
         if start and base is not None:
             cache.reserve(len(ids))[:start, : len(ids)] = base.memory[:start]
             record.take_over(base, max(start - c.first_k_dense_replace, 0))
+            record.boards.extend(base.bias[: max(start - c.first_k_dense_replace, 0)])
             record.states.extend(zip(base.hidden[:start], base.mid[:start], base.queries[:start], strict=True))
             x = _doubled(base.hidden[start])
         x = self._run(ids, cache, record, True, interventions, False, start, x)
-        ran, first = len(record.states), c.first_k_dense_replace
-        boards = [layer.bias for layer in self.layers[first:ran] if layer.bias is not None]
+        ran, boards = len(record.states), record.boards
         before, mid, queries = zip(*record.states, strict=True)
         states = self._final(x)
         return Trace(
@@ -394,7 +397,7 @@ class Engine:
             final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
             bias=torch.stack(boards) if boards else torch.empty(0, c.n_routed_experts),
             changed_choice=record.choice_scores[: len(boards)] if interventions else None,
-            **record.stages(max(ran - first, 0)),
+            **record.stages(len(boards)),
         )  # fmt: skip
 
     # -- read off a trace: no layer runs again ------------------------------------------------------------------------

@@ -161,8 +161,8 @@ def test_what_becomes_a_link_in_chinese(own_words):
 def test_what_a_visitor_typed_is_never_looked_at(value, sentence):
     """Links are made before anything is put in: the value comes out as it went in."""
     key = "triage.desk.story"
-    before = terms.fill(key, token="@@", floor=1)
-    assert terms.fill(key, token=value, floor=1) == before.replace("@@", value)
+    before = terms.fill(key, desk="1–3", token="@@", floor=1)
+    assert terms.fill(key, desk="1–3", token=value, floor=1) == before.replace("@@", value)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state, "get", {"sentence": sentence}.get)
         carried = terms._carried("en")
@@ -179,7 +179,7 @@ def test_explain_puts_them_on_the_page_and_escapes_the_rest(monkeypatch):
     said = []
     monkeypatch.setattr(chapter.st, "markdown", lambda text: said.append(text))
     monkeypatch.setattr(chapter.st, "subheader", lambda *a, **k: None)
-    chapter.explain("triage.desk", code=[], token="[intern](javascript:alert(1))", floor=1, attention="1", ffn="2")
+    chapter.explain("triage.desk", code=[], desk="1–3", token="[intern](javascript:alert(1))", floor=1, attention="1", ffn="2")
     text = said[0].replace("\n", " ")
     assert r"\[intern\]\(javascript\:alert\(1\)\)" in text and linked_words(text)[0] == "records room"
 
