@@ -269,7 +269,7 @@ def test_a_visitor_s_own_trace_outlives_the_others(app, monkeypatch):
     monkeypatch.setattr(service, "KEPT_TRACES", 1)
     for n in range(3):
         house.trace(f"Somebody else {n}.")
-    held = at.session_state["chapter.trace"]
+    (held,) = at.session_state["chapter.held"]
     assert house.trace("Doctor, I have a fever.") is held
 
 

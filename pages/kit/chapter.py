@@ -132,7 +132,9 @@ def look(page: str, sentence: str, floors: Floors = None, usual: Literal["half",
     try:
         trace = house.trace(sentence)
         st.session_state["chapter.good"] = sentence
-        st.session_state["chapter.trace"] = trace  # held here, it is found again however many others come by
+        # Held here it is found again, however many others come by. In a list of its own: Streamlit keeps the value
+        # before the last one too.
+        st.session_state.setdefault("chapter.held", [])[:] = [trace]
     except Exception as error:
         shell.complain(error)
         good = st.session_state.get("chapter.good")

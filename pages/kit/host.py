@@ -35,7 +35,8 @@ MOST_VISITORS = 400  # windows that are open at the same time
 PACE, BURST = 20.0, 60.0  # messages a second that are taken from one window, and so many at once before that counts
 MOST_KEPT = 4 * 2**20  # bytes of files that one visitor may have sent and not taken back
 MOST_KEPT_BY_ALL = 64 * 2**20
-M_ARENA_MAX = -8  # malloc.h
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3  # malloc.h
+LARGE = 2**20  # bytes of a block that is given back to the system as soon as it is free
 FRAMES = "TOKEN_HOSPITAL_FRAMES"  # whose pages may show this one inside of theirs: addresses with spaces
 
 
@@ -44,7 +45,9 @@ def few_arenas() -> None:
     gives back what a trace left there."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+            library = ctypes.CDLL(None)
+            library.mallopt(M_ARENA_MAX, 2)
+            library.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 # -- headers -----------------------------------------------------------------------------------------------------------
