@@ -340,7 +340,8 @@ class Engine:
             after = self._ffn(layer, index, mid, record, room, do)
             if traced:
                 record.states.append((x, mid, queries))
-                record.boards.extend([] if layer.bias is None else [layer.bias])
+                if layer.bias is not None:
+                    record.boards.append(layer.bias)
             x = after
         cache.length += len(ids)
         return x

@@ -156,7 +156,6 @@ def _draw(page: st.Page) -> None:
 
 def _apart(page: st.Page) -> None:
     """The page itself, by itself: what is done in it leaves what surrounds it as it stands."""
-
     whole = True
 
     def body() -> None:
@@ -166,8 +165,7 @@ def _apart(page: st.Page) -> None:
         whole = False
         _draw(page)
 
-    body.__qualname__ = f"page.{page.url_path}"  # see `fragment`
-    st.fragment(body)()
+    fragment(f"page.{page.url_path}", None)(body)()
 
 
 def _settled() -> None:
