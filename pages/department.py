@@ -12,6 +12,7 @@ from pages.kit import chapter, plates, service, shell, state  # noqa: E402
 from pages.kit.building import letter  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control, named  # noqa: E402
 from pages.kit.figures import common, department  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -155,26 +156,11 @@ chapter.explain(
     room=desk.room,
     **here,
 )
-
-
-def choose() -> None:
-    """What is changed. Who is called in is somebody who was not called already."""
-    state.put("change", st.session_state["change_switch"])
-    if state.get("change") == "force" and desk.room in desk.called:
-        state.put("room", department.runner_up(desk))
-
-
 change = state.get("change") if state.get("change") in department.OFFERED else None
-state.show("change_switch", change)
-if not state.hidden("change"):
-    st.pills(
-        t("department.touch.choose"),
-        department.OFFERED,
-        format_func=lambda one: t(f"department.change.{one}"),
-        key="change_switch",
-        disabled=state.locked("change"),
-        on_change=choose,
-    )
+control(
+    st.pills, "change", change, t("department.touch.choose"), department.OFFERED,
+    format_func=named("department.change"), key="change_switch", tell=department.told(desk),
+)  # fmt: skip
 k = state.get("k") or c.num_experts_per_tok
 knobs = []
 if change in department.OF_A_ROOM:

@@ -11,6 +11,7 @@ from model.deepseek_v3 import attention_scale  # noqa: E402
 from pages.kit import chapter, plates, state  # noqa: E402
 from pages.kit.chapter import percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control  # noqa: E402
 from pages.kit.figures import common, heads  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -106,14 +107,10 @@ chapter.explain(
     head=head,
 )
 off = state.get("change") == "silence_heads"
-state.show("heads.switch", off)
-if not state.hidden("change"):
-    st.toggle(
-        t("heads.off.switch", head=head, floor=visit.floor),
-        key="heads.switch",
-        disabled=state.locked("change"),
-        on_change=lambda: state.put("change", "silence_heads" if st.session_state["heads.switch"] else None),
-    )
+control(
+    st.toggle, "change", off, t("heads.off.switch", head=head, floor=visit.floor),
+    key="heads.switch", read={True: "silence_heads"}.get,
+)  # fmt: skip
 if off:
     both = [one for one in (head, heads.lot(visit, head)) if one is not None]
     changes = [Interventions(silence_heads=frozenset({(visit.layer, one)})) for one in both]

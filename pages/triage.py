@@ -10,6 +10,7 @@ from model import Interventions, costs  # noqa: E402
 from pages.kit import chapter, plates, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control  # noqa: E402
 from pages.kit.figures import common, triage  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -81,15 +82,12 @@ chapter.explain(
     floor=visit.floor,
     token=visit.name(),
 )
-state.show("triage.closed", state.get("change") == "close_records")
-if not state.hidden("change"):
-    st.toggle(
-        t("triage.touch.switch", floor=visit.floor),
-        key="triage.closed",
-        disabled=state.locked("change"),
-        on_change=lambda: state.put("change", "close_records" if st.session_state["triage.closed"] else None),
-    )
-if state.get("change") == "close_records":
+closed = state.get("change") == "close_records"
+control(
+    st.toggle, "change", closed, t("triage.touch.switch", floor=visit.floor),
+    key="triage.closed", read={True: "close_records"}.get,
+)  # fmt: skip
+if closed:
     deaf = frozenset((visit.layer, head) for head in range(c.num_attention_heads))
     changed = visit.changed(Interventions(silence_heads=deaf))
     moved = common.answers(visit, changed)

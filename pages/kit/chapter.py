@@ -267,6 +267,9 @@ def predict(
     """
     place = _place(visit, key, every_token, every_floor)
     said = st.session_state.get(place)
+    # Streamlit never forgets a button that it has shown: few names for them, and yet a click that comes late, when the
+    # next question stands there, is one for the question that it was meant for.
+    row = f"predict.{key}.{place[-1]}"
     values = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
     with st.container(border=True, key=f"predict {key}"):
         st.markdown(f"**{t('chapter.predict')}** {t(f'{key}.ask', **values)}")
@@ -275,7 +278,7 @@ def predict(
                 chosen, answer = said == i, said is not None and i == right
                 st.button(
                     shell.plain(option),
-                    key=f"{place}.{i}",
+                    key=f"{row}.{i}",
                     disabled=said is not None,
                     icon=":material/check:" if answer else ":material/close:" if chosen else None,
                     type="primary" if answer else "secondary",
@@ -284,7 +287,7 @@ def predict(
                 )
             if said is None and not state.hidden("answers"):
                 st.button(
-                    t("chapter.show_me"), key=f"{place}.skip", type="tertiary", on_click=_guess, args=(place, -1, right)
+                    t("chapter.show_me"), key=f"{row}.skip", type="tertiary", on_click=_guess, args=(place, -1, right)
                 )
         if said is not None:
             verdict = "" if said < 0 else t("chapter.right" if said == right else "chapter.wrong") + " "

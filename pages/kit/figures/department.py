@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +68,17 @@ def runner_up(desk: Desk) -> int:
     choice = desk.choice.clone()
     choice[desk.called] = -torch.inf
     return int(choice.argmax())
+
+
+def told(desk: Desk) -> Callable[[str, Any], None]:
+    """`tell` of the change's control. Who is called in is somebody who was not called already."""
+    return partial(_told, runner_up(desk) if desk.room in desk.called else None)
+
+
+def _told(other: int | None, name: str, change: str | None) -> None:
+    state.put(name, change)
+    if state.get(name) == "force" and other is not None:
+        state.put("room", other)
 
 
 class Unboarded(NamedTuple):
