@@ -10,6 +10,7 @@ from model import UserError, crossings  # noqa: E402
 from pages.kit import ask, chapter, fleet, plates, service, shell, state, words  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control  # noqa: E402
 from pages.kit.figures import ambulances  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -22,17 +23,6 @@ k, rooms, home = c.num_experts_per_tok, c.n_routed_experts, ambulances.HOME + 1
 offered = ambulances.offered(c)
 buildings = state.get("buildings") if state.get("buildings") in offered else min(c.n_group, offered[-1])
 guessed = chapter.guessed(visit, "ambulances.far", every_token=False, every_floor=False)
-
-
-def switch(name: str, options: list[int], shown: int, label: str, words_of=str) -> None:
-    """A setting as buttons."""
-    widget = f"ambulances.{name}"
-    state.show(widget, shown)
-    st.segmented_control(
-        label, options, format_func=words_of, key=widget, required=True,
-        on_change=lambda: state.put(name, st.session_state[widget]),
-    )  # fmt: skip
-
 
 # -- who drives where
 
@@ -49,11 +39,16 @@ chapter.explain(
     here=drives.here, all=f"{drives.all:,}",
 )  # fmt: skip
 with st.container(horizontal=True, gap="medium", key="ambulances.controls"):
-    switch("buildings", offered, buildings, t("ambulances.buildings.label"))
+    control(
+        st.segmented_control, "buildings", buildings, t("ambulances.buildings.label"), offered,
+        key="ambulances.buildings", required=True,
+    )  # fmt: skip
     if guessed:
         kept = t("ambulances.rule_switch.on", kept=c.topk_group, groups=c.n_group)
-        names = {1: kept, 0: t("ambulances.rule_switch.off")}
-        switch("rule", list(names), int(rule), t("ambulances.rule_switch.label"), names.__getitem__)
+        control(
+            st.segmented_control, "rule", int(rule), t("ambulances.rule_switch.label"),
+            {1: kept, 0: t("ambulances.rule_switch.off")}, key="ambulances.rule", required=True,
+        )  # fmt: skip
 plates.mount("ambulances.drive", [ambulances.visits(drives), ambulances.facts(drives, len(trace.ids))], picked)
 
 # -- the rule

@@ -12,6 +12,7 @@ from model.catalogue import find  # noqa: E402
 from pages.kit import chapter, plates, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control, named  # noqa: E402
 from pages.kit.figures import beds  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -21,21 +22,6 @@ visit = chapter.begin("beds", floors="departments")
 trace, c = visit.trace, visit.trace.config
 tokens, picked = len(trace.ids), {"token": visit.token, "floor": visit.floor}
 runs, v3 = beds.recorded(), find(beds.V3).architecture
-
-
-def choose(name: str, options: tuple[str, ...]) -> str:
-    """A setting as buttons."""
-    if state.hidden(name):
-        return state.get(name)
-    widget = f"beds.{name}"
-    state.show(widget, state.get(name))
-    st.segmented_control(
-        t(f"beds.{name}.label"), options, format_func=lambda one: t(f"beds.{name}.{one}"), key=widget, required=True,
-        disabled=state.locked(name),
-        on_change=lambda: state.put(name, st.session_state[widget]),
-    )  # fmt: skip
-    return state.get(name)
-
 
 rooms = beds.rooms(visit)
 chapter.explain(
@@ -107,14 +93,19 @@ if guessed:
 else:
     st.caption(t("beds.fetch.first"))
 
-form = storage.FORMATS[state.get("bits")]
+bits, what = state.get("bits"), state.get("coarse")
+form = storage.FORMATS[bits]
 chapter.explain(
     "beds.fewer",
     code=[source(STORAGE, "Format.round"), source(STORAGE, "round_layer"), source("model/checkpoint.py", "quantise")],
     tex={"bits": form.bits, "most": 2 ** (form.bits - 1) - 1, "group": storage.GROUP, "bytes": form.bytes_per_weight},
     token=visit.name(), floor=visit.floor, group=storage.GROUP,
 )  # fmt: skip
-bits, what = choose("bits", state.BITS), choose("coarse", state.COARSE)
+for name, value, options in (("bits", bits, state.BITS), ("coarse", what, state.COARSE)):
+    control(
+        st.segmented_control, name, value, t(f"beds.{name}.label"), options, format_func=named(f"beds.{name}"),
+        key=f"beds.{name}", required=True,
+    )  # fmt: skip
 with st.spinner(t("beds.fewer.working"), show_time=True):
     rounded = beds.coarse(visit, bits, what)
 out = beds.outcome(visit, rounded, bits)

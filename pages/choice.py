@@ -11,23 +11,11 @@ from model.architectures import PRECISIONS  # noqa: E402
 from pages.kit import chapter, plates, state  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import controls_of  # noqa: E402
 from pages.kit.figures import choice as figures  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
 MODEL, COSTS = "model/choice.py", "model/architectures.py"
-
-
-def chooser(widget, name: str, now, *args, **more) -> None:
-    """A control that shows a setting and sets it."""
-    key = f"choice.{name}"
-    state.show(key, now)
-
-    def changed() -> None:
-        picked = st.session_state[key]
-        state.put(name, int(picked) if isinstance(picked, bool) else picked)
-
-    widget(t(f"choice.control.{name}"), *args, key=key, on_change=changed, **more)
-
 
 visit = chapter.enter("choice")
 need = figures.need()
@@ -51,23 +39,20 @@ chapter.explain(
     },
     memory=figures.gigabytes(need.memory),
 )
+control, once = controls_of("choice"), {"required": True}
 left, right = st.columns(2, gap="large")
 with left:
-    chooser(st.number_input, "cards", need.cards, min_value=1, max_value=9_999, step=1)
+    control(st.number_input, "cards", need.cards, min_value=1, max_value=9_999, step=1)
     sizes = {int(card.bytes // figures.GIGA): card.name for card in catalogue.cards()}
-    at = int(need.card_bytes // figures.GIGA)
-    chooser(st.segmented_control, "card", at, list(sizes), format_func=sizes.__getitem__, required=True)
+    control(st.segmented_control, "card", int(need.card_bytes // figures.GIGA), sizes, **once)
     said = {name: t(f"choice.precision.{name}") for name in PRECISIONS}
-    chooser(st.segmented_control, "precision", need.precision, list(said), format_func=said.__getitem__, required=True)
+    control(st.segmented_control, "precision", need.precision, said, **once)
     kinds = {kind: t(f"choice.tasks.{kind}") for kind in state.TASKS}
-    chooser(
-        st.segmented_control, "tasks", state.get("tasks"), list(kinds), format_func=kinds.__getitem__, required=True
-    )
+    control(st.segmented_control, "tasks", state.get("tasks"), kinds, **once)
 with right:
-    chooser(st.number_input, "served", need.served, min_value=1, max_value=99_999, step=1)
-    steppers, places, pick = figures.sliders(need)
-    plates.mount("choice.sliders", steppers, places, on_pick=pick)
-    chooser(st.toggle, "tune", bool(state.get("tune")))
+    control(st.number_input, "served", need.served, min_value=1, max_value=99_999, step=1)
+    plates.mount("choice.sliders", *figures.sliders(need))
+    control(st.toggle, "tune", bool(state.get("tune")), read=int)
 
 # -- what fits
 
@@ -115,8 +100,7 @@ if guessed:
     )
     with st.container(horizontal=True, gap="medium"):
         for name, row, experts in (("pair_moe", moe.row, True), ("pair_dense", dense.row, False)):
-            known = {one.key: one.name for one in figures.rows(experts)}
-            chooser(st.selectbox, name, row.key, list(known), format_func=known.__getitem__)
+            control(st.selectbox, name, row.key, {one.key: one.name for one in figures.rows(experts)})
     plates.mount("choice.weighed", [figures.weighed(moe, dense)], {})
     chapter.say("choice.so", said=figures.conclusion(need, moe, dense, every))
     chapter.say("choice.labs", task=t(f"choice.tasks.{state.get('tasks')}"), said=figures.task())

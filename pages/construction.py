@@ -11,6 +11,7 @@ from model.catalogue import find  # noqa: E402
 from pages.kit import chapter, plates, state  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control, named  # noqa: E402
 from pages.kit.figures import construction  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -21,14 +22,6 @@ visit = chapter.begin("construction", floors="departments")
 trace, c = visit.trace, visit.trace.config
 picked = {"token": visit.token, "floor": visit.floor}
 v3 = find(construction.V3).architecture
-
-
-def another() -> None:
-    """A plan comes with its own cards and copies."""
-    state.put("plan", st.session_state["construction.plan"])
-    state.put("spread", None)
-    state.put("spare", None)
-
 
 one = construction.plan()
 held = placement.on_card(v3, one)
@@ -45,10 +38,9 @@ chapter.explain(
     total=number(construction.doctor(construction.V3, "fp8").bytes / GB, digits=0),
     card=number(construction.CARD / GB, digits=0),
 )  # fmt: skip
-state.show("construction.plan", one.name)
-st.segmented_control(
-    t("construction.plan.label"), state.PLANS, format_func=lambda name: t(f"construction.name.{name}"),
-    key="construction.plan", required=True, on_change=another,
+control(
+    st.segmented_control, "plan", one.name, t("construction.plan.label"), state.PLANS,
+    format_func=named("construction.name"), key="construction.plan", required=True, tell=construction.planned,
 )  # fmt: skip
 plates.mount(
     "construction.plan",

@@ -15,6 +15,7 @@ from model.labs import cramming as lab  # noqa: E402
 from model.labs import recorded  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control  # noqa: E402
 from pages.kit.figures import cramming  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -40,13 +41,10 @@ chapter.explain(
     fine=first.answer,
     every=f"{len(lab.questions()):,}",
 )
-if not state.hidden("bank"):
-    with st.container(key="bank_row"):
-        state.show("bank_switch", size)
-        st.segmented_control(
-            t("cramming.bank"), lab.BANKS, format_func=lambda one: f"{one:,}", key="bank_switch", required=True,
-            on_change=lambda: state.switched("bank", st.session_state["bank_switch"]), disabled=state.locked("bank"),
-        )  # fmt: skip
+control(
+    st.segmented_control, "bank", size, t("cramming.bank"), lab.BANKS, format_func="{:,}".format, key="bank_switch",
+    required=True, tell=state.switched,
+)  # fmt: skip
 plates.mount("cramming.exam", [cramming.sample(size, experiment.seeds[0])], {})
 
 # -- crammed

@@ -8,6 +8,7 @@ import streamlit as st  # noqa: E402
 
 from pages.kit import chapter, library, plates, state  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import only, search  # noqa: E402
 from pages.kit.figures import facts  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -40,15 +41,14 @@ judged = chapter.predict(
     true=asked.true,
 )
 if judged:
+    done = [one.key for one in facts.claims() if chapter.guessed(room(one), QUESTION)]
     door = library.door(asked.pages)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         st.button(
             t("facts.another"),
             icon=":material/arrow_forward:",
-            on_click=lambda: state.put(
-                "claim",
-                facts.after(asked, [one.key for one in facts.claims() if chapter.guessed(room(one), QUESTION)]).key,
-            ),
+            on_click=state.put,
+            args=("claim", facts.after(asked, done).key),
         )
         if door:
             st.page_link(f"pages/{door.page}.py", label=t("facts.page", page=door.label))
@@ -66,28 +66,9 @@ chapter.explain(
     count=len(facts.claims()),
     shown=len(several),
 )
-state.show("facts.find", typed or "")
-state.show("facts.choose", verdict if verdict in facts.VERDICTS else "")
 with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
-    st.text_input(
-        t("facts.find"),
-        key="facts.find",
-        max_chars=state.MAX_SEARCH,
-        placeholder=t("facts.find_hint"),
-        icon=":material/search:",
-        on_change=lambda: state.put("find", st.session_state["facts.find"].strip() or None),
-    )
-    st.pills(
-        t("facts.choose"),
-        ["", *facts.VERDICTS],
-        format_func=lambda one: (
-            f"{t(f'facts.sign.{one}')} {t(f'facts.verdict.{one}')}" if one else t("facts.everything")
-        ),
-        key="facts.choose",
-        required=True,
-        wrap=True,
-        on_change=lambda: state.put("verdict", st.session_state["facts.choose"] or None),
-    )
+    search("facts", "find")
+    only("facts", "verdict", {one: f"{t(f'facts.sign.{one}')} {t(f'facts.verdict.{one}')}" for one in facts.VERDICTS})
 if several:
     plates.mount(
         "facts.all", [facts.counts(several, hidden), facts.by_part(hidden), facts.list_of(several, typed, hidden)], {}

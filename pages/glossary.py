@@ -8,6 +8,7 @@ import streamlit as st  # noqa: E402
 
 from pages.kit import chapter, library, plates, state, terms  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import only, search  # noqa: E402
 from pages.kit.figures import glossary  # noqa: E402
 from pages.kit.words import current, t  # noqa: E402
 
@@ -22,16 +23,12 @@ def room(one: terms.Term) -> chapter.Room:
     return chapter.Room(f"glossary.{one.key}")
 
 
-def choose(picked: dict[str, int]) -> None:
-    """A click on a word puts it into the link."""
-    state.put("term", list(every)[picked["term"]] if picked.get("term", len(every)) < len(every) else None)
-
-
 # -- the word that was come for
 
 term = glossary.term(state.get("term"))
 if term:
-    plates.mount("glossary.chosen", [glossary.chosen(term)], {"term": glossary.number(term.key)}, choose, picks=())
+    place = {"term": glossary.number(term.key)}
+    plates.mount("glossary.chosen", [glossary.chosen(term)], place, glossary.pick, picks=())
     st.button(t("glossary.leave"), icon=":material/list:", on_click=state.put, args=("term", None))
 
 # -- guess one
@@ -65,7 +62,8 @@ if guessed:
     st.button(
         t("glossary.another"),
         icon=":material/arrow_forward:",
-        on_click=lambda: state.put("asked", glossary.after(asked, done).key),
+        on_click=state.put,
+        args=("asked", glossary.after(asked, done).key),
     )
 
 # -- all of them
@@ -79,32 +77,15 @@ chapter.explain(
     count=len(every),
     shown=len(several),
 )
-state.show("glossary.find", typed or "")
-state.show("glossary.choose", topic if topic in glossary.TOPICS else "")
 with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
-    st.text_input(
-        t("glossary.find"),
-        key="glossary.find",
-        max_chars=state.MAX_SEARCH,
-        placeholder=t("glossary.find_hint"),
-        icon=":material/search:",
-        on_change=lambda: state.put("word", st.session_state["glossary.find"].strip() or None),
-    )
-    st.pills(
-        t("glossary.choose"),
-        ["", *glossary.TOPICS],
-        format_func=lambda one: t(f"glossary.topic.{one}") if one else t("glossary.everything"),
-        key="glossary.choose",
-        required=True,
-        wrap=True,
-        on_change=lambda: state.put("topic", st.session_state["glossary.choose"] or None),
-    )
+    search("glossary", "word")
+    only("glossary", "topic", {one: t(f"glossary.topic.{one}") for one in glossary.TOPICS})
 if several:
     plates.mount(
         "glossary.all",
         [glossary.counts(several), glossary.list_of(several, typed, hidden)],
         {"term": glossary.number(term.key) if term else None},
-        choose,
+        glossary.pick,
     )
 else:
     st.info(t("glossary.nothing", all=t("glossary.everything")), icon=":material/search_off:")

@@ -11,6 +11,7 @@ import streamlit as st  # noqa: E402
 
 from pages.kit import ask, chapter, library, plates, shell, state, words  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control, search, typed  # noqa: E402
 from pages.kit.figures import guide  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -45,14 +46,8 @@ plans = guide.plans()
 chapter.explain("guide.plan", code=[library.entry("guide", "plan", "short"), source(FIGURES, "link")])
 plan = plans[state.get("plan_for") if state.get("plan_for") in plans else next(iter(plans))]
 lessons = {name: guide.plan_name(one) for name, one in plans.items()}
-state.show("guide.plan", plan.name)
-st.segmented_control(
-    t("guide.plan.choose"),
-    list(lessons),
-    format_func=lessons.__getitem__,
-    key="guide.plan",
-    required=True,
-    on_change=lambda: state.put("plan_for", st.session_state["guide.plan"]),
+control(
+    st.segmented_control, "plan_for", plan.name, t("guide.plan.choose"), lessons, key="guide.plan", required=True
 )
 st.markdown(guide.about(plan))
 with st.container(key="plan_rows"):
@@ -70,8 +65,8 @@ if door := library.door(["lesson"]):
 # -- page by page
 
 entries = guide.entries()
-typed, page, who = state.get("guide_find"), state.get("guide_page"), state.get("guide_for")
-several = guide.shown(typed, page, who)
+page, who = state.get("guide_page"), state.get("guide_for")
+several = guide.shown(state.get("guide_find"), page, who)
 chapter.explain(
     "guide.pages",
     code=[library.entry("guide", "page", "department"), source(FIGURES, "shown"), source(FIGURES, "values")],
@@ -80,34 +75,13 @@ chapter.explain(
 )
 names = {"": t("guide.everything"), **{one.page: one.name for one in entries.values()}}
 people = {"": t("guide.anybody"), **{one: t(f"guide.for.{one}") for one in guide.FOR}}
-state.show("guide.find", typed or "")
-state.show("guide.page", page if page in entries else "")
-state.show("guide.for", who if who in guide.FOR else "")
+page, who = page if page in entries else "", who if who in guide.FOR else ""
 with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
-    st.selectbox(
-        t("guide.page"),
-        list(names),
-        format_func=names.__getitem__,
-        key="guide.page",
-        on_change=lambda: state.put("guide_page", st.session_state["guide.page"] or None),
-    )
-    st.text_input(
-        t("guide.find"),
-        key="guide.find",
-        max_chars=state.MAX_SEARCH,
-        placeholder=t("guide.find_hint"),
-        icon=":material/search:",
-        on_change=lambda: state.put("guide_find", st.session_state["guide.find"].strip() or None),
-    )
-    st.pills(
-        t("guide.who"),
-        list(people),
-        format_func=people.__getitem__,
-        key="guide.for",
-        required=True,
-        wrap=True,
-        on_change=lambda: state.put("guide_for", st.session_state["guide.for"] or None),
-    )
+    control(st.selectbox, "guide_page", page, t("guide.page"), names, key="guide.page", read=typed)
+    search("guide", "guide_find")
+    control(
+        st.pills, "guide_for", who, t("guide.who"), people, key="guide.for", read=typed, required=True, wrap=True
+    )  # fmt: skip
 with st.container(gap="xsmall", key="guide_entries"):
     for one in several:
         path, icon = files[one.page]

@@ -4,10 +4,9 @@ from pages.kit.shell import require_shell
 
 require_shell()
 
-import streamlit as st  # noqa: E402
-
 from pages.kit import chapter, library, plates, state  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import only  # noqa: E402
 from pages.kit.figures import history  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -55,18 +54,7 @@ chapter.explain(
     shown=len(several),
     **history.around_the_talk(),
 )
-state.show("history.choose", kind if kind in history.KINDS else "")
-st.pills(
-    t("history.choose"),
-    ["", *history.KINDS],
-    format_func=lambda one: (
-        f"{t(f'history.sign.{one}')} {t(f'history.kind.{one}')}" if one else t("history.everything")
-    ),
-    key="history.choose",
-    required=True,
-    wrap=True,
-    on_change=lambda: state.put("kind", st.session_state["history.choose"] or None),
-)
+only("history", "kind", {one: f"{t(f'history.sign.{one}')} {t(f'history.kind.{one}')}" for one in history.KINDS})
 plates.mount("history.time", [history.line(several, sizes=guessed)], {})
 
 # -- the families of the talk

@@ -5,8 +5,6 @@ from pages.kit.shell import require_shell
 require_shell()
 
 import json  # noqa: E402
-from collections.abc import Callable, Sequence  # noqa: E402
-from typing import Any  # noqa: E402
 
 import streamlit as st  # noqa: E402
 
@@ -15,37 +13,12 @@ from model.architectures import PRECISIONS  # noqa: E402
 from pages.kit import chapter, plates, scale, shell, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import controls_of, joined  # noqa: E402
 from pages.kit.figures import hospitals  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
 COSTS, READER, CATALOGUE = "model/architectures.py", "model/config_json.py", "model/catalogue.py"
 KILO = 1024  # bytes in a kB of a file
-
-
-def chooser(widget: Callable, name: str, options: Sequence, now: Any, said: Callable[[Any], str], **more: Any) -> None:
-    """A control that shows a setting and sets it; one that offers several joins them with full stops."""
-    key = f"hospitals.{name}"
-    state.show(key, now)
-
-    def changed() -> None:
-        picked = st.session_state[key]
-        state.put(name, ".".join(picked) or None if isinstance(picked, list) else picked)
-
-    widget(t(f"hospitals.control.{name}"), options, key=key, format_func=said, on_change=changed, **more)
-
-
-def sliders(place: str, several: dict[str, tuple[Sequence[int], int]], width: str) -> None:
-    """Sliders in the kit's manner, with a step to either side."""
-    made, here = hospitals.steppers(several, width)
-
-    def picked(pick: dict[str, int]) -> None:
-        for name, at in pick.items():
-            options = several[name][0]
-            if at != here[name] and at < len(options):
-                state.put(name, options[at])
-
-    plates.mount(f"hospitals.{place}", made, here, on_pick=picked)
-
 
 visit = chapter.enter("hospitals")
 now = hospitals.settings()
@@ -95,22 +68,23 @@ chapter.explain(
     count=len(names),
     name=row.name,
 )
-chooser(st.pills, "compare", list(names), hospitals.keys(), names.__getitem__, selection_mode="multi")
+control, once = controls_of("hospitals"), {"required": True}
+control(st.pills, "compare", hospitals.keys(), names, selection_mode="multi", read=joined)
 left, right = st.columns(2, gap="large")
 with left:
     measures = {name: t(f"hospitals.column.{name}") for name in hospitals.MEASURES}
-    chooser(st.selectbox, "measure", list(measures), hospitals.measure(), measures.__getitem__)
-    sliders("context", {"context": (hospitals.CONTEXTS, now.context)}, "full")
+    control(st.selectbox, "measure", hospitals.measure(), measures)
+    plates.mount("hospitals.context", *hospitals.sliders({"context": (hospitals.CONTEXTS, now.context)}, "full"))
 with right:
     sizes = {int(card.bytes // hospitals.GIGA): card.name for card in catalogue.cards()}
-    formats, once = {name: t(f"hospitals.precision.{name}") for name in PRECISIONS}, {"required": True}
-    chooser(st.pills, "precision", list(formats), now.precision, formats.__getitem__, **once)
-    chooser(st.pills, "card", list(sizes), int(now.card.bytes // hospitals.GIGA), sizes.__getitem__, **once)
+    formats = {name: t(f"hospitals.precision.{name}") for name in PRECISIONS}
+    control(st.pills, "precision", now.precision, formats, **once)
+    control(st.pills, "card", int(now.card.bytes // hospitals.GIGA), sizes, **once)
 plates.mount(
     "hospitals.register",
     hospitals.register(now),
     {"hospital": hospitals.index_of(row.key)},
-    on_pick=lambda pick: state.put("hospital", list(names)[pick["hospital"] % len(names)]),
+    on_pick=hospitals.pick,
 )
 chapter.explain(
     "hospitals.where", code=[source(CATALOGUE, "Row"), source(CATALOGUE, "computed")], name=row.name
@@ -125,13 +99,10 @@ chapter.explain(
     families=", ".join(config_json.FAMILIES),
     limit=config_json.MOST_BYTES // KILO,
 )
-
-
-def example() -> None:
-    st.session_state["hospitals.text"] = json.dumps(dict(row.config), indent=1)
-
-
-st.button(t("hospitals.own.example", name=row.name), on_click=example, icon=":material/content_paste:")
+st.button(
+    t("hospitals.own.example", name=row.name), icon=":material/content_paste:",
+    on_click=state.show, args=("hospitals.text", json.dumps(dict(row.config), indent=1)),
+)  # fmt: skip
 typed = st.text_area(
     t("hospitals.own.paste"),
     key="hospitals.text",
@@ -172,16 +143,11 @@ chapter.explain(
     kept=hospitals.said("per_token", biggest),
 )
 shapes = {f"own_{name}": (slider.options, hospitals.own(name)) for name, slider in hospitals.SLIDERS.items()}
-sliders("shape", shapes, "half")
+plates.mount("hospitals.shape", *hospitals.sliders(shapes, "half"))
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    chooser(
-        st.segmented_control, "own_attention", hospitals.ATTENTIONS, hospitals.own_attention(),
-        lambda kind: t(f"hospitals.kind.{kind}"), **once,
-    )  # fmt: skip
-    st.button(
-        t("hospitals.build.back"),
-        on_click=lambda: [state.put(f"own_{name}", None) for name in (*hospitals.SLIDERS, "attention")],
-    )
+    kinds = {kind: t(f"hospitals.kind.{kind}") for kind in hospitals.ATTENTIONS}
+    control(st.segmented_control, "own_attention", hospitals.own_attention(), kinds, **once)
+    st.button(t("hospitals.build.back"), on_click=state.reset, args=(*shapes, "own_attention"))
 pair = [(t("hospitals.build.yours"), house), (talk[hospitals.V3].name, v3)]
 scale.mount("build", [hospitals.building(*one) for one in pair], t("hospitals.build.note"))
 plates.mount("hospitals.build", [hospitals.beside(pair, now, t("hospitals.build.beside"))], {})

@@ -23,7 +23,7 @@ def house(sentence: str) -> None:
     if st.session_state.pop("lobby.go", False):
         st.switch_page("pages/department.py")
     if picture := opening.picture(sentence):
-        building.mount(picture, follow)
+        building.mount(picture, building.follow)
         with st.spinner(t("lobby.opening")):
             with turns.given_up():
                 time.sleep(HEAD_START)
@@ -39,19 +39,9 @@ def house(sentence: str) -> None:
         building.data(
             visit.trace, visit.house.tokenizer, visit.token, visit.floor, follow=state.get("follow"), told=told
         ),
-        follow,
+        building.follow,
     )
     sections(visit)
-
-
-def follow(token: int, floor: int, whom: str, room: int | None) -> None:
-    """What was chosen in the building; a room is chosen by going through its door."""
-    state.put("token", token)
-    state.put("floor", floor)
-    state.put("follow", whom)
-    if room is not None and not state.hidden("pages"):
-        state.put("room", room)
-        st.session_state["lobby.go"] = True
 
 
 def sections(visit) -> None:

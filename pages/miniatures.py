@@ -14,6 +14,7 @@ from model.labs import miniatures as lab  # noqa: E402
 from model.labs import recorded  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control  # noqa: E402
 from pages.kit.figures import miniatures  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -123,19 +124,14 @@ chapter.explain(
     recorded=tokens,
     seeds=seeds,
 )  # fmt: skip
-names = {arm: miniatures.name(arm) for arm in lab.ARMS}
-columns = () if state.hidden("arms") else st.columns(2, gap="large")
-for place, (column, arm) in enumerate(zip(columns, (first, second), strict=False)):
-    key = f"miniatures.live.{place}"
-    state.show(key, arm)
-    column.selectbox(
-        t(f"miniatures.live.{'second' if place else 'first'}"),
-        [one for one in lab.ARMS if one != (first if place else second)],
-        key=key,
-        format_func=names.__getitem__,
-        disabled=state.locked("arms"),
-        on_change=lambda: state.put("arms", ".".join(st.session_state[f"miniatures.live.{i}"] for i in (0, 1))),
-    )
+if not state.hidden("arms"):
+    columns = st.columns(2, gap="large")
+    for place, (column, arm, other) in enumerate(zip(columns, (first, second), (second, first), strict=True)):
+        control(
+            column.selectbox, "arms", arm, t(f"miniatures.live.{'second' if place else 'first'}"),
+            {one: miniatures.name(one) for one in lab.ARMS if one != other}, key=f"miniatures.live.{place}",
+            read=miniatures.beside(other, place),
+        )  # fmt: skip
 
 
 def draw(points: Sequence[dict[str, Any]]) -> None:

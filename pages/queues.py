@@ -5,6 +5,7 @@ from pages.kit.shell import require_shell
 require_shell()
 
 from collections.abc import Sequence  # noqa: E402
+from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
 import streamlit as st  # noqa: E402
@@ -15,6 +16,7 @@ from model.labs._spread import by_chance  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control, joined, named  # noqa: E402
 from pages.kit.figures import queues  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -71,25 +73,19 @@ chapter.explain(
     dead=number(found.spread(lambda row: float(row["dead"]), found.find("wrong")).middle, 0),
     vio=number(found.spread(lambda row: row["max_vio"], found.find("wrong")).middle, 2),
 )  # fmt: skip
-for key, value in wanted.items():
-    state.show(f"queues.{key}", value)
-fixed = state.locked("training")
 if not state.hidden("training"):
-    st.pills(
-        t("queues.arms"), lab.KINDS, selection_mode="multi", key="queues.arms", disabled=fixed,
-        format_func=lambda kind: t(f"queues.kind.{kind}"),
-        on_change=lambda: state.put("arms", ".".join(st.session_state["queues.arms"]) or None),
+    control(
+        st.pills, "arms", wanted["arms"], t("queues.arms"), lab.KINDS, selection_mode="multi", key="queues.arms",
+        format_func=named("queues.kind"), read=joined,
     )  # fmt: skip
     columns = st.columns(len(queues.SLIDERS), gap="large")
     for column, (key, (options, unit)) in zip(columns, queues.SLIDERS.items(), strict=True):
-        column.select_slider(
-            t(f"queues.{key}"), options, format_func=lambda one: f"{one:g}", key=f"queues.{key}", disabled=fixed,
-            on_change=lambda key=key, unit=unit: state.put(key, round(st.session_state[f"queues.{key}"] * unit)),
+        control(
+            column.select_slider, key, wanted[key], t(f"queues.{key}"), options, format_func="{:g}".format,
+            key=f"queues.{key}", read=partial(queues.whole, unit),
         )  # fmt: skip
-    st.toggle(
-        t("queues.rare_switch", subject=queues.rare(), share=percent(experiment.live.rare, 0)), key="queues.rare",
-        on_change=lambda: state.put("rare", int(st.session_state["queues.rare"])), disabled=fixed,
-    )  # fmt: skip
+    rare = t("queues.rare_switch", subject=queues.rare(), share=percent(experiment.live.rare, 0))
+    control(st.toggle, "rare", wanted["rare"], rare, key="queues.rare", read=int)
 
 
 def draw(points: Sequence[dict[str, Any]]) -> None:

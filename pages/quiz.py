@@ -12,6 +12,7 @@ import streamlit as st  # noqa: E402
 from pages.kit import ask, chapter, plates, quiz, shell, state  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control  # noqa: E402
 from pages.kit.figures import quiz as figures  # noqa: E402
 from pages.kit.words import current, t  # noqa: E402
 
@@ -36,23 +37,11 @@ def sign(index: int) -> str:
     return f"{index + 1}{mark}"
 
 
-def go(index: int) -> None:
-    """To another question."""
-    state.put("question", index + 1)
-
-
-def again() -> None:
-    """Other questions."""
-    state.put("quiz", quiz.fresh(seed))
-    state.put("question", None)
-
-
 # -- one question at a time: what a later one tells would give an earlier one away
 
-state.show("quiz.at", at)
-st.pills(
-    t("quiz.numbers"), range(len(asked)), format_func=sign, key="quiz.at", required=True, wrap=True,
-    label_visibility="collapsed", on_change=lambda: go(st.session_state["quiz.at"]),
+control(
+    st.pills, "question", at + 1, t("quiz.numbers"), {i + 1: sign(i) for i in range(len(asked))}, key="quiz.at",
+    required=True, wrap=True, label_visibility="collapsed",
 )  # fmt: skip
 with st.container(border=True, key="quiz card"):
     st.caption(t("quiz.of", number=at + 1, count=len(asked), topic=t(f"quiz.topic.{one.topic}")))
@@ -88,7 +77,7 @@ with st.container(border=True, key="quiz card"):
             if open_now:
                 st.button(
                     t("quiz.next"), key="quiz.next", type="primary", icon=":material/arrow_forward:", shortcut="N",
-                    on_click=go, args=open_now[:1],
+                    on_click=state.put, args=("question", open_now[0] + 1),
                 )  # fmt: skip
             here = {row.name: state.get(row.name) for row in state.SETTINGS} | dict(one.door.settings)
             if not state.hidden("pages"):
@@ -112,7 +101,10 @@ if len(answers) == len(asked):
         asked, answers, lang=lang, depth=depth, seed=seed, sentence=visit.sentence, date=today
     )  # fmt: skip
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.button(t("quiz.again"), key="quiz.again", type="primary", icon=":material/refresh:", on_click=again)
+        st.button(
+            t("quiz.again"), key="quiz.again", type="primary", icon=":material/refresh:", on_click=quiz.again,
+            args=(seed,),
+        )  # fmt: skip
         st.download_button(
             t("quiz.csv"), quiz.as_csv(kept), f"quiz-{seed}.csv", "text/csv", icon=":material/download:",
             on_click="ignore",

@@ -28,12 +28,6 @@ def take(key: str, ending: str, kind: str, make: Callable[[record.Walk], bytes],
     )
 
 
-def undo() -> None:
-    """The walk as it was before anything was changed."""
-    for what in ("change", "rank"):
-        state.put(what, None)
-
-
 visit = chapter.begin("record", floors="all")
 one = record.walk(visit)
 trace, c = visit.house.trace(visit.sentence, one.changes or None), visit.trace.config
@@ -53,7 +47,10 @@ plates.mount("record.file", [figures.in_file(visit)], {})
 with st.container(horizontal=True, gap="small", key="take_file"):
     take("file", ".html", "text/html", walkfile.page, ":material/download:", type="primary")
     if one.changes:
-        st.button(t("record.undo"), on_click=undo, icon=":material/undo:", type="tertiary", key="record_undo")
+        st.button(
+            t("record.undo"), on_click=state.reset, args=("change", "rank"), icon=":material/undo:", type="tertiary",
+            key="record_undo",
+        )  # fmt: skip
 if one.changes:
     chapter.say("record.with_changes", changed=record.said(one.changes, c))
 

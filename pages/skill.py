@@ -18,6 +18,7 @@ from model.labs._spread import spread  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
+from pages.kit.controls import control  # noqa: E402
 from pages.kit.figures import skill  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -108,15 +109,10 @@ chapter.explain(
     "skill.live", code=[source(LAB, "run", start="start = {kind", end="point = None")], steps=f"{trial.steps:,}",
     recorded=f"{settings.steps:,}", arms=len(arms),
 )  # fmt: skip
-state.show("arms_switch", list(arms))
-if not state.hidden("arms"):
-    st.pills(
-        t("skill.arms"), lab.ARMS, selection_mode="multi", format_func=skill.name, key="arms_switch",
-        disabled=state.locked("arms"),
-        on_change=lambda: state.switched(
-            "arms", ".".join(arm for arm in lab.ARMS if arm in st.session_state["arms_switch"]) or None
-        ),
-    )  # fmt: skip
+control(
+    st.pills, "arms", list(arms), t("skill.arms"), lab.ARMS, selection_mode="multi", format_func=skill.name,
+    key="arms_switch", read=skill.in_order, tell=state.switched,
+)  # fmt: skip
 
 
 def draw(points: Sequence[Mapping[str, Any]]) -> None:

@@ -9,21 +9,10 @@ import streamlit as st  # noqa: E402
 from pages.kit import chapter, classes, classroom, qr, shell, stores, teacher  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.figures import together as figures  # noqa: E402
-from pages.kit.stores import ClassError  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
-FAILED = "together.failed"
 SECONDS = {"minute": 60, "hour": 3600}
 TYPED = 24  # a code, with all the blanks that somebody may put between its signs
-
-
-def tried(what, *args) -> None:
-    """Do it; what stands in the way is said on the page."""
-    st.session_state.pop(FAILED, None)
-    try:
-        what(*args)
-    except ClassError as error:
-        st.session_state[FAILED] = error
 
 
 def outside() -> None:
@@ -35,16 +24,13 @@ def outside() -> None:
         st.markdown(t("together.join.what"))
         with st.form("class_join", border=False):
             st.text_input(t("together.join.code"), key="class_typed", max_chars=TYPED)
-            st.form_submit_button(
-                t("together.join.button"), icon=":material/login:",
-                on_click=lambda: tried(classroom.join, st.session_state["class_typed"]),
-            )  # fmt: skip
+            st.form_submit_button(t("together.join.button"), icon=":material/login:", on_click=classroom.join_typed)
     with start:
         st.subheader(t("together.open.title"), anchor=False)
         st.markdown(t("together.open.what"))
         st.button(
-            t("together.open.button"), icon=":material/co_present:", type="primary", key="class_open", on_click=tried,
-            args=(classroom.open_class,),
+            t("together.open.button"), icon=":material/co_present:", type="primary", key="class_open",
+            on_click=classroom.tried, args=(classroom.open_class,),
         )  # fmt: skip
 
 
@@ -80,10 +66,10 @@ def teaching(seat: classroom.Seat) -> None:
 visit = chapter.enter("together")
 if arrived := st.session_state.pop("arrived", None):
     code, secret = arrived
-    tried(*((classroom.teach, code, secret) if secret else (classroom.join, code)))
-    if FAILED not in st.session_state:
+    classroom.tried(*((classroom.teach, code, secret) if secret else (classroom.join, code)))
+    if classroom.FAILED not in st.session_state:
         st.rerun()  # with the bar, which takes a student to where the class is
-if error := st.session_state.pop(FAILED, None):
+if error := st.session_state.pop(classroom.FAILED, None):
     shell.complain(error)
 seat = classroom.seat()
 if seat is None:

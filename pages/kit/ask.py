@@ -7,6 +7,7 @@ import json
 import streamlit as st
 
 from pages.kit import shell, state, words
+from pages.kit.controls import control
 from pages.kit.words import t
 
 EXAMPLES = json.loads((shell.ROOT / "assets" / "examples.json").read_text("utf-8"))
@@ -21,17 +22,12 @@ def sentence() -> str:
     if state.hidden("sentence"):
         return current()
     fixed = state.locked("sentence")
-    state.show("sentence_box", current())
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="sentence_row"):
-        st.text_input(
-            t("lobby.sentence"),
-            key="sentence_box",
-            label_visibility="collapsed",
-            placeholder=t("lobby.placeholder"),
-            icon=":material/lock:" if fixed else ":material/edit:",
-            disabled=fixed,
-            on_change=lambda: admit(st.session_state["sentence_box"]),
-        )
+        control(
+            st.text_input, "sentence", current(), t("lobby.sentence"), key="sentence_box", label_visibility="collapsed",
+            placeholder=t("lobby.placeholder"), icon=":material/lock:" if fixed else ":material/edit:",
+            tell=lambda _, text: admit(text),
+        )  # fmt: skip
         with st.popover(t("chapter.examples"), disabled=fixed):
             own = words.current()
             st.pills(  # one element for all of them: each takes the server's time, every turn
@@ -68,7 +64,4 @@ def admit(text: str) -> None:
         st.session_state[REFUSED] = len(text)
         return
     state.put("sentence", text)
-    state.put("token", None)
-    state.put("other", None)
-    for what in ("written", "step", "branch", "ahead"):  # belongs to the sentence after which it was written
-        state.put(what, None)
+    state.reset("token", "other", "written", "step", "branch", "ahead")  # belong to the sentence that was there

@@ -157,6 +157,12 @@ def look(page: str, sentence: str, floors: Floors = None, usual: Literal["half",
     )
 
 
+def looked_at() -> Trace:
+    """The trace that this visitor looked at last."""
+    trace: Trace = st.session_state["chapter.held"][0]
+    return trace
+
+
 def usual_token(pieces: Sequence[Mapping[str, Any]]) -> int:
     """Whom to follow before anybody is chosen: the last patient who is a word, not the full stop after it."""
     word = [i for i, p in enumerate(pieces) if not p["special"] and any(char.isalnum() for char in p["text"])]

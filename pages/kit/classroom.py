@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import ceil
@@ -33,6 +33,7 @@ RESULTS = 2.0
 MOST_WRONG = 10
 PAUSE = 60.0
 """Seconds for which a visitor waits who has typed MOST_WRONG codes of no class."""
+FAILED = "together.failed"
 SEAT, OVER, KEPT, ASKING = "class", "class.over", "class.kept", "class_asking_open"
 OWN = ("lang", "depth", "projector", "lesson", "stop")
 """Settings of everybody's own screen, which are not followed."""
@@ -101,6 +102,20 @@ def _few_tries() -> Iterator[None]:
         if error.key in ("class_gone", "class_secret"):
             wrong.append(now)
         raise
+
+
+def tried(what: Callable[..., None], *args: str) -> None:
+    """Do it; what stands in the way is said on the page."""
+    st.session_state.pop(FAILED, None)
+    try:
+        what(*args)
+    except ClassError as error:
+        st.session_state[FAILED] = error
+
+
+def join_typed() -> None:
+    """Into the class whose code was typed."""
+    tried(join, st.session_state["class_typed"])
 
 
 def join(typed: str) -> None:

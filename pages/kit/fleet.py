@@ -17,6 +17,7 @@ import streamlit as st
 from model import UserError, crossings, parallel
 from model.config import ModelConfig
 from pages.kit import budget, shell, state
+from pages.kit.controls import control
 from pages.kit.words import t
 
 UNSEEN = 8.0  # seconds without its page, after which a run is ended
@@ -199,27 +200,27 @@ def _controls(
     key: str, trip: Trip | None, sentences: Sequence[Sequence[int]], processes: int, checkpoint: str | None,
     c: ModelConfig,
 ) -> None:  # fmt: skip
-    def start() -> None:
-        before: Trip | None = st.session_state.get(key)
-        if (before is not None and not before.over) or state.locked("training"):
-            return  # clicked twice, or not to be clicked
-        try:
-            st.session_state[key] = fleet().start(sentences, processes, checkpoint, c)
-            st.session_state.pop(f"{key}.error", None)
-        except UserError as error:
-            st.session_state[f"{key}.error"] = error
-
-    def choose() -> None:
-        state.put("processes", st.session_state[f"{key}.processes"])
-
     active = trip is not None and not trip.over
     if active and trip is not None:
         st.button(t("ambulances.live.stop"), icon=":material/stop:", key=f"{key}.stop", on_click=trip.ended.set)
     else:
         st.button(t("ambulances.live.start"), icon=":material/play_arrow:", type="primary", key=f"{key}.start",
-                  on_click=start, disabled=state.locked("training"))  # fmt: skip
-    state.show(f"{key}.processes", processes)
-    st.segmented_control(
-        t("ambulances.live.processes"), list(range(2, parallel.MOST + 1)), key=f"{key}.processes", required=True,
-        disabled=active or state.locked("processes"), on_change=choose,
+                  on_click=_start, args=(key, sentences, processes, checkpoint, c),
+                  disabled=state.locked("training"))  # fmt: skip
+    control(
+        st.segmented_control, "processes", processes, t("ambulances.live.processes"),
+        list(range(2, parallel.MOST + 1)), key=f"{key}.processes", required=True, disabled=active,
     )  # fmt: skip
+
+
+def _start(
+    key: str, sentences: Sequence[Sequence[int]], processes: int, checkpoint: str | None, c: ModelConfig
+) -> None:
+    before: Trip | None = st.session_state.get(key)
+    if (before is not None and not before.over) or state.locked("training"):
+        return  # clicked twice, or not to be clicked
+    try:
+        st.session_state[key] = fleet().start(sentences, processes, checkpoint, c)
+        st.session_state.pop(f"{key}.error", None)
+    except UserError as error:
+        st.session_state[f"{key}.error"] = error

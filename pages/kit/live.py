@@ -23,6 +23,7 @@ from model import UserError
 from model.labs import Experiment
 from model.train import THREADS
 from pages.kit import budget, shell, state
+from pages.kit.controls import control
 from pages.kit.words import t
 
 AT_ONCE = 2  # runs
@@ -294,21 +295,11 @@ def _key(experiment: Experiment, about: str) -> str:
 def _controls(key: str, job: Job | None, experiment: Experiment, settings: Any) -> None:
     active = job is not None and not job.over
 
-    def start() -> None:
-        before: Job | None = st.session_state.get(key)
-        if (before is not None and not before.over) or state.locked("training"):
-            return  # clicked twice, or not to be clicked
-        try:
-            st.session_state[key] = gym().start(experiment, settings, state.get("seed"))
-            st.session_state.pop(f"{key}.error", None)
-        except UserError as error:
-            st.session_state[f"{key}.error"] = error
-
     if not active:
         label = t("live.start" if job is None else "live.again")
         st.button(
-            label, icon=":material/play_arrow:", type="primary", key=f"{key}.start", on_click=start,
-            disabled=state.locked("training"),
+            label, icon=":material/play_arrow:", type="primary", key=f"{key}.start", on_click=_start,
+            args=(key, experiment, settings), disabled=state.locked("training"),
         )  # fmt: skip
     elif job is not None:
         if job.paused:
@@ -316,13 +307,21 @@ def _controls(key: str, job: Job | None, experiment: Experiment, settings: Any) 
         else:
             st.button(t("live.pause"), icon=":material/pause:", key=f"{key}.pause", on_click=job.pause)
         st.button(t("live.stop"), icon=":material/stop:", key=f"{key}.stop", on_click=job.ended.set)
-    widget = f"{key}.seed"
-    state.show(widget, state.get("seed"))
-    st.number_input(
-        t("live.seed"), min_value=0, max_value=MOST_SEED, step=1, key=widget, width=140,
-        disabled=active or state.locked("training") or state.locked("seed"),
-        on_change=lambda: state.switched("seed", st.session_state[widget]),
+    control(
+        st.number_input, "seed", state.get("seed"), t("live.seed"), key=f"{key}.seed", tell=state.switched,
+        disabled=active or state.locked("training"), min_value=0, max_value=MOST_SEED, step=1, width=140,
     )  # fmt: skip
+
+
+def _start(key: str, experiment: Experiment, settings: Any) -> None:
+    before: Job | None = st.session_state.get(key)
+    if (before is not None and not before.over) or state.locked("training"):
+        return  # clicked twice, or not to be clicked
+    try:
+        st.session_state[key] = gym().start(experiment, settings, state.get("seed"))
+        st.session_state.pop(f"{key}.error", None)
+    except UserError as error:
+        st.session_state[f"{key}.error"] = error
 
 
 def _progress(job: Job, place: int) -> None:

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from pages.kit import state
 from pages.kit.chapter import Visit
 from pages.kit.figures.quiz import KINDS, TOPICS, Question, tallies
-from pages.kit.state import DEPTHS
 
 COUNT = 10  # questions
 SEEDS = 1_000_000
@@ -35,6 +35,12 @@ def fresh(before: int | None = None) -> int:
     return seed
 
 
+def again(before: int) -> None:
+    """Other questions than before."""
+    state.put("quiz", fresh(before))
+    state.reset("question")
+
+
 def lot(*what: object) -> int:
     """A large number that follows from what it is drawn for."""
     return int.from_bytes(hashlib.sha256(repr(what).encode()).digest()[:8], "big")
@@ -48,7 +54,7 @@ def mixed(items: Iterable[One], *what: object) -> list[One]:
 def deal(visit: Visit, seed: int, depth: str) -> tuple[Question, ...]:
     """The quiz: up to COUNT questions of different kinds in the order of the walk, one of every topic before a second
     of any; at a deeper depth its own kinds go first."""
-    offered = [kind for kind, one in KINDS.items() if DEPTHS.index(one.depth) <= DEPTHS.index(depth)]
+    offered = [kind for kind, one in KINDS.items() if state.DEPTHS.index(one.depth) <= state.DEPTHS.index(depth)]
     order = sorted(mixed(offered, seed), key=lambda kind: KINDS[kind].depth != depth)
     first = [next(kind for kind in order if KINDS[kind].topic == topic) for topic in TOPICS]
     found: dict[str, Question] = {}

@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException
 
 from pages.kit import plates, state, words
+from pages.kit.controls import control, named
 from pages.kit.turns import turns
 from pages.kit.words import t
 
@@ -238,25 +239,16 @@ def _teachers_link(page: str) -> None:
 
 
 def _language_switch() -> None:
-    if state.hidden("language"):
-        return
-    state.show("language_switch", words.current())
-    names = words.languages()
-    st.segmented_control(
-        t("language.label"), list(names), format_func=names.__getitem__, key="language_switch", required=True,
-        label_visibility="collapsed", disabled=state.locked("language"),
-        on_change=lambda: state.switched("lang", st.session_state["language_switch"]),
+    control(
+        st.segmented_control, "lang", words.current(), t("language.label"), words.languages(), key="language_switch",
+        tell=state.switched, required=True, label_visibility="collapsed",
     )  # fmt: skip
 
 
 def _depth_switch() -> None:
-    if state.hidden("depth"):
-        return
-    state.show("depth_switch", state.get("depth"))
-    st.segmented_control(
-        t("depth.label"), state.DEPTHS, format_func=lambda depth: t(f"depth.{depth}"), key="depth_switch",
-        required=True, label_visibility="collapsed", disabled=state.locked("depth"),
-        on_change=lambda: state.switched("depth", st.session_state["depth_switch"]),
+    control(
+        st.segmented_control, "depth", state.get("depth"), t("depth.label"), state.DEPTHS, format_func=named("depth"),
+        key="depth_switch", tell=state.switched, required=True, label_visibility="collapsed",
     )  # fmt: skip
 
 

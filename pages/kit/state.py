@@ -308,6 +308,12 @@ def place(name: str, value: Any) -> None:
             words.hear(seen["lang"])
 
 
+def reset(*names: str) -> None:
+    """Give settings of the visitor's their defaults back."""
+    for name in names:
+        put(name, None)
+
+
 def show(widget: str, value: Any) -> None:
     """What a widget is to show. Nothing is sent where it shows that already: a value that comes back to the browser
     late would undo what was clicked meanwhile."""

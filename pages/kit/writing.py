@@ -69,7 +69,7 @@ def writing(desk: Desk) -> Work | None:
     buttons(desk, written, unfinished)
     if written.draws:
         look(desk, written)
-    how_drawn(desk, written, unfinished, settings, forced)
+    how_drawn(desk, written, settings, forced)
     return partial(write_on, desk, len(written.draws), place, wanted) if unfinished else None
 
 
@@ -104,18 +104,9 @@ def paper(desk: Desk, written: Written, running: bool) -> str:
 def buttons(desk: Desk, written: Written, unfinished: bool) -> None:
     """Write, stop, one more, begin again."""
     count = len(written.draws)
-
-    def stop() -> None:
-        state.put("written", len(standing(desk).draws))
-
-    def clear() -> None:
-        remember(desk, written, unfinished)
-        for what in ("written", "branch", "step"):
-            state.put(what, None)
-
     with st.container(horizontal=True, gap="small", key="writing_buttons"):
         if unfinished:
-            st.button(t("discharge.stop"), on_click=stop, type="primary", icon=":material/stop:", key="discharge_stop")
+            st.button(t("discharge.stop"), on_click=_stop, type="primary", icon=":material/stop:", key="discharge_stop")
             return
         done = written.ended or count >= desk.room
         st.button(
@@ -136,7 +127,16 @@ def buttons(desk: Desk, written: Written, unfinished: bool) -> None:
             key="discharge_one",
         )
         if count or state.get("branch"):
-            st.button(t("discharge.clear"), on_click=clear, type="tertiary", key="discharge_clear")
+            st.button(t("discharge.clear"), on_click=_clear, type="tertiary", key="discharge_clear")
+
+
+def _stop() -> None:
+    state.put("written", len(standing(discharge.at_hand()).draws))
+
+
+def _clear() -> None:
+    remember(discharge.at_hand())
+    state.reset("written", "branch", "step")
 
 
 def standing(desk: Desk) -> Written:
@@ -145,11 +145,10 @@ def standing(desk: Desk) -> Written:
     return discharge.so_far(desk, kept(PATH, desk, ()), discharge.how(), discharge.taken(), wanted)
 
 
-def remember(desk: Desk, drawn: Written, unfinished: bool) -> int:
+def remember(desk: Desk) -> int:
     """What stands there now is what will have been before; how many tokens it has. More than was drawn, where it was
     still being written."""
-    ids = (standing(desk) if unfinished else drawn).ids
-    if ids:
+    if ids := standing(desk).ids:
         keep(OLDER, desk, ids)
     return len(ids)
 
@@ -157,15 +156,11 @@ def remember(desk: Desk, drawn: Written, unfinished: bool) -> int:
 def look(desk: Desk, written: Written) -> None:
     """The new tokens, and the way from each of them to all other pages."""
     first, (step, _) = len(desk.start.ids), written.drawn(min(state.get("step"), len(written.draws) - 1))
-
-    def pick(values: dict[str, int]) -> None:
-        state.put("step", max(values.get("step", first) - first, 0))
-
     plates.mount(
         "discharge.written",
         [discharge.new_tokens(desk, written), discharge.sure(desk, written)],
         {"step": first + step},
-        on_pick=pick,
+        on_pick=partial(_pick, first),
     )
     name = chapter.bare(desk.chips(written.ids)[step]["text"])
     if state.hidden("sentence"):
@@ -175,26 +170,29 @@ def look(desk: Desk, written: Written) -> None:
             st.caption(t("discharge.follow.end"))
             return
         way = discharge.reread(desk, written.ids, step)
-
-        def follow() -> None:
-            ask.admit(way.text)
-            state.put("token", way.token)
-            st.session_state[MOVED] = name
-
         st.button(
             t("discharge.follow.button", token=shell.plain(name)),
             icon=":material/directions_walk:",
             disabled=not way.fits or state.locked("sentence") or state.locked("token"),
-            on_click=follow,
+            on_click=_follow,
+            args=(way.text, way.token, name),
             key="discharge_follow",
         )
         how = "long" if not way.fits else "same" if way.same else "cut"
         st.caption(t(f"discharge.follow.{how}", tokens=way.tokens, written=first + len(written.ids) - 1, at=way.token))
 
 
-def how_drawn(
-    desk: Desk, written: Written, unfinished: bool, settings: SamplingSettings, forced: dict[int, int]
-) -> None:
+def _pick(first: int, values: dict[str, int]) -> None:
+    state.put("step", max(values.get("step", first) - first, 0))
+
+
+def _follow(text: str, token: int, name: str) -> None:
+    ask.admit(text)
+    state.put("token", token)
+    st.session_state[MOVED] = name
+
+
+def how_drawn(desk: Desk, written: Written, settings: SamplingSettings, forced: dict[int, int]) -> None:
     """The stages of one draw, and what can be set about them."""
     step, result = written.drawn(state.get("step"))
     made = discharge.stages(result, settings)
@@ -217,36 +215,12 @@ def how_drawn(
         final=discharge.fine(float(made.after_top_p[made.id])),
         vocabulary=f"{desk.vocabulary:,}",
     )
-    sliders, at = discharge.controls()
-
-    def change(values: dict[str, int | None]) -> None:
-        """As much of the text stays as the kept scores give without another step of the model."""
-        state.put("written", remember(desk, written, unfinished))
-        for name, value in values.items():
-            state.put(name, value)
-        state.put("written", len(standing(desk).draws))
-
-    def turn(values: dict[str, int]) -> None:
-        top_k = values.get("top_k")
-        change({**values, "top_k": None if top_k is None or top_k > state.MOST_TOP_K else top_k})
-
-    def roll() -> None:
-        change({"seed": state.get("seed") + 1})
-
-    def take(values: dict[str, int]) -> None:
-        if values.get("candidate", made.id) == made.id:
-            return
-        remember(desk, written, unfinished)
-        before = {at: id for at, id in discharge.taken().items() if at < step}
-        state.put("branch", discharge.as_branch({**before, step: values["candidate"]}))
-        state.put("written", desk.room)
-
-    plates.mount("discharge.controls", sliders, at, on_pick=turn)
+    plates.mount("discharge.controls", *discharge.controls(), on_pick=_turn)
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="dice_row"):
         if not state.hidden("seed"):
             st.button(
                 t("discharge.roll"),
-                on_click=roll,
+                on_click=_roll,
                 icon=":material/casino:",
                 disabled=settings.temperature == 0 or state.locked("seed"),
                 key="discharge_roll",
@@ -256,8 +230,36 @@ def how_drawn(
         "discharge.chain",
         discharge.chain(desk, result, settings, forced.get(step) == result.id),
         {"candidate": made.id},
-        on_pick=take,
+        on_pick=partial(_take, step, made.id),
     )
+
+
+def _change(values: dict[str, int | None]) -> None:
+    """As much of the text stays as the kept scores give without another step of the model."""
+    desk = discharge.at_hand()
+    state.put("written", remember(desk))
+    for name, value in values.items():
+        state.put(name, value)
+    state.put("written", len(standing(desk).draws))
+
+
+def _turn(values: dict[str, int]) -> None:
+    top_k = values.get("top_k")
+    _change({**values, "top_k": None if top_k is None or top_k > state.MOST_TOP_K else top_k})
+
+
+def _roll() -> None:
+    _change({"seed": state.get("seed") + 1})
+
+
+def _take(step: int, drawn: int, values: dict[str, int]) -> None:
+    if values.get("candidate", drawn) == drawn:
+        return
+    desk = discharge.at_hand()
+    remember(desk)
+    before = {at: id for at, id in discharge.taken().items() if at < step}
+    state.put("branch", discharge.as_branch({**before, step: values["candidate"]}))
+    state.put("written", desk.room)
 
 
 # -- guessing ahead ----------------------------------------------------------------------------------------------------

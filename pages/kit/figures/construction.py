@@ -45,6 +45,12 @@ def plan() -> Plan:
     )
 
 
+def planned(name: str, value: str) -> None:
+    """`tell` of the plans' control. A plan comes with its own cards and copies."""
+    state.put(name, value)
+    state.reset("spread", "spare")
+
+
 def is_published(one: Plan) -> bool:
     """Whether it is as it was chosen."""
     return one == placement.PLANS[one.name]

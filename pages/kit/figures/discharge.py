@@ -25,7 +25,7 @@ from pages.kit.words import t
 
 @dataclass(frozen=True)
 class Desk:
-    """Where the sentence's last patient is discharged. Holds no trace, so that a fragment may keep it."""
+    """Where the sentence's last patient is discharged."""
 
     house: service.Hospital
     start: Start
@@ -66,6 +66,11 @@ class Desk:
 def desk(visit: Visit) -> Desk:
     """The end of the visitor's sentence."""
     return Desk(visit.house, start_after(visit.trace))
+
+
+def at_hand() -> Desk:
+    """The same for what hears of a click, which Streamlit keeps for the whole visit: it must not hold a desk."""
+    return Desk(service.hospital(), start_after(chapter.looked_at()))
 
 
 # -- what is set -------------------------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from pages.kit import library, plates, terms, words
+from pages.kit import library, plates, state, terms, words
 from pages.kit.terms import Term
 from pages.kit.words import t
 
@@ -114,6 +114,13 @@ def axis(several: Sequence[Term]) -> plates.Axis:
 def number(key: str | None) -> int | None:
     """A word's number among all."""
     return list(terms.terms()).index(key) if key in terms.terms() else None
+
+
+def pick(picked: Mapping[str, int]) -> None:
+    """A click on a word puts it into the link."""
+    every = list(terms.terms())
+    at = picked.get("term", len(every))
+    state.put("term", every[at] if at < len(every) else None)
 
 
 def list_of(several: Sequence[Term], typed: str | None, hidden: str | None) -> plates.Plate:

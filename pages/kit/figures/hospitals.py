@@ -130,6 +130,12 @@ def index_of(key: str) -> int:
     return [row.key for row in catalogue.rows()].index(key)
 
 
+def pick(picked: Mapping[str, int]) -> None:
+    """A click on one of the register's columns looks at that one closely."""
+    several = catalogue.rows()
+    state.put("hospital", several[picked["hospital"] % len(several)].key)
+
+
 def ranked(now: Settings) -> list[tuple[Row, Figures]]:
     """Those that are compared, most first."""
     several = [(row, now.figures(row.architecture)) for row in map(catalogue.find, keys())]
@@ -402,8 +408,11 @@ def own_attention() -> str:
     return next((kind for kind in ATTENTIONS if kind == asked), ATTENTIONS[0])
 
 
-def steppers(several: Mapping[str, tuple[Sequence[int], int]], width: str) -> tuple[list[plates.Plate], dict[str, int]]:
-    """Sliders for settings that are numbers out of a list: (its options, where it stands) each; and what is picked."""
+def sliders(
+    several: Mapping[str, tuple[Sequence[int], int]], width: str
+) -> tuple[list[plates.Plate], dict[str, int], Callable[[dict[str, int]], None]]:
+    """For settings that are numbers out of a list, (its options, where it stands) each: their steppers, where these
+    stand, and what a pick sets."""
     made = [
         plates.stepper(
             plates.axis(name, len(options), [f"{option:,}" for option in options]),
@@ -412,7 +421,15 @@ def steppers(several: Mapping[str, tuple[Sequence[int], int]], width: str) -> tu
         )
         for name, (options, _) in several.items()
     ]
-    return made, {name: options.index(here) for name, (options, here) in several.items()}
+    here = {name: options.index(now) for name, (options, now) in several.items()}
+
+    def pick(picked: dict[str, int]) -> None:
+        for name, at in picked.items():
+            options, _ = several[name]
+            if at != here[name] and at < len(options):
+                state.put(name, options[at])
+
+    return made, here, pick
 
 
 def built() -> Architecture:

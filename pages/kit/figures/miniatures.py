@@ -434,6 +434,11 @@ def wanted(usual: lab.Settings) -> tuple[str, str]:
     return (named[0], named[1]) if len(set(named)) == 2 == len(named) else (usual.arms[0], usual.arms[1])
 
 
+def beside(other: str, place: int) -> Callable[[str], str]:
+    """What is chosen in that place, and the other of the two, as a link names them."""
+    return lambda chosen: ".".join((other, chosen) if place else (chosen, other))
+
+
 def live(points: Sequence[Point], settings: lab.Settings) -> list[plates.Plate]:
     """What the arms of a run have reached so far, at the moments when all were measured; nothing before the second."""
     arms, length = settings.arms, settings.length

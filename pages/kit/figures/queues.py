@@ -45,6 +45,11 @@ def wanted(usual: lab.Settings) -> dict[str, Any]:
     return found
 
 
+def whole(unit: int, value: float) -> int:
+    """What a slider says, as the link has it."""
+    return round(value * unit)
+
+
 def settings(usual: lab.Settings, found: dict[str, Any]) -> lab.Settings:
     """The live run with what is set."""
     strengths = {"bias": found["nudge"], "wrong": found["nudge"], "loss": found["aux"], "none": 0.0}

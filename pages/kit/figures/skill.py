@@ -11,6 +11,7 @@ from model.labs import skill as lab
 from model.labs._spread import Spread, apart, spread
 from pages.kit import plates
 from pages.kit.chapter import number
+from pages.kit.controls import joined
 from pages.kit.words import t
 
 Runs = Sequence[Mapping[str, Any]]
@@ -33,6 +34,11 @@ def chosen_arms(link: str | None) -> tuple[str, ...]:
     """The arms that a link names, in the usual order; those of LIVE_ARMS where it names none."""
     wanted = (link or "").split(".")
     return tuple(arm for arm in lab.ARMS if arm in wanted) or LIVE_ARMS
+
+
+def in_order(several: Sequence[str]) -> str | None:
+    """Arms that were chosen, as a link names them."""
+    return joined([arm for arm in lab.ARMS if arm in several])
 
 
 # -- school ------------------------------------------------------------------------------------------------------------
