@@ -203,6 +203,9 @@ class Router(nn.Module):
         return raw * self.c.routed_scaling_factor
 
 
+MANY = 512  # rows for which it pays to go about it in more steps
+
+
 def choose(
     choice_scores: Tensor, n_group: int, topk_group: int, k: int, closed: float = -torch.inf
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,6 +219,8 @@ def choose(
     group_scores = _sum_of_best_two(grouped)
     kept = group_scores.topk(topk_group, -1).indices
     if topk_group < n_group:
+        if n >= MANY and closed == -torch.inf and k <= grouped.shape[2]:
+            return group_scores, kept, _best_of_open(grouped, kept, k)
         shut = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, kept, False)
         shut = shut.unsqueeze(-1)
         if closed > -torch.inf:  # what was ruled out one by one stays so
@@ -226,10 +231,21 @@ def choose(
 
 def _sum_of_best_two(grouped: Tensor) -> Tensor:
     """(N, G, E / G) -> (N, G)"""
-    if grouped.shape[2] < 2 or grouped.shape[0] < 512:
+    if grouped.shape[2] < 2 or grouped.shape[0] < MANY:
         return grouped.topk(min(2, grouped.shape[2]), -1).values.sum(-1)
     best, at = grouped.max(-1, keepdim=True)  # for many rows two passes are three times as fast as topk
     return best.squeeze(-1) + grouped.scatter(2, at, -torch.inf).amax(-1)
+
+
+def _best_of_open(grouped: Tensor, kept: Tensor, k: int) -> Tensor:
+    """(N, G, E / G) -> the k best of the kept groups, (N, k), in two short topks instead of one long one.
+
+    Column j holds expert j of every kept group. None of the k best experts is in a column that has k better ones.
+    """
+    columns = grouped.gather(1, kept.unsqueeze(-1).expand(-1, -1, grouped.shape[2]))
+    best = columns.amax(1).topk(k, -1, sorted=False).indices.unsqueeze(1)
+    few = columns.gather(2, best.expand(-1, kept.shape[1], -1)).flatten(1)
+    return (kept.unsqueeze(-1) * grouped.shape[2] + best).flatten(1).gather(1, few.topk(k, -1).indices)
 
 
 class Experts(nn.Module):

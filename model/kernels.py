@@ -13,47 +13,49 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SLICE = 2**19  # numbers of a slice of attention's scores: 2 MB stay near a core, a whole batch would not
+TILE = 16  # queries worked on at once, each tile on what it may see: half the work, and scores stay near a core
 
 
-def _slices(weights: Tensor) -> Iterator[slice]:
-    """Sequences of weights (B, ...) that are worked on at once."""
-    several = max(1, SLICE // weights[0].numel())
-    return (slice(i, i + several) for i in range(0, len(weights), several))
+def _tiles(length: int, device: torch.device) -> list[tuple[int, int]]:
+    """First query, and the one after the last, of every tile. On a graphics card one: there each step costs."""
+    size = TILE if device.type == "cpu" else length
+    return [(i, min(i + size, length)) for i in range(0, length, size)]
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, memory: Tensor, rank: int, scale: float) -> Tensor:
         batch, length, heads, width = q.shape
-        future = torch.full((length, length), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
-        future = future.repeat_interleave(heads, 0)
-        rows = q.reshape(batch, length * heads, width)
-        weights = torch.empty(batch, length * heads, length, dtype=q.dtype, device=q.device)
+        rows = (q * scale).reshape(batch, length * heads, width)
         out = torch.empty(batch, length * heads, rank, dtype=q.dtype, device=q.device)
-        for i in _slices(weights):
-            scores = torch.baddbmm(future, rows[i], memory[i].transpose(1, 2), alpha=scale)
-            torch.softmax(scores, -1, out=weights[i])
-            torch.bmm(weights[i], memory[i, :, :rank], out=out[i])
-        ctx.save_for_backward(rows, memory, weights)
+        every_weight = []
+        for first, end in _tiles(length, q.device):
+            here, size = slice(first * heads, end * heads), end - first
+            scores = torch.bmm(rows[:, here], memory[:, :end].transpose(1, 2))
+            future = torch.full((size, size), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
+            scores[:, :, first:] += future.repeat_interleave(heads, 0)
+            weights = torch.softmax(scores, -1, out=scores)
+            out[:, here] = torch.bmm(weights, memory[:, :end, :rank])
+            every_weight.append(weights)
+        ctx.save_for_backward(rows, memory, *every_weight)
         ctx.rank, ctx.scale = rank, scale
         return out.view(batch, length, heads, rank)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        rows, memory, weights = ctx.saved_tensors
-        rank, scale = ctx.rank, ctx.scale
-        grad = grads[0].reshape(*rows.shape[:2], rank)
-        d_rows, d_memory = torch.empty_like(rows), torch.empty_like(memory)
-        for i in _slices(weights):
-            w, opened = weights[i], memory[i, :, :rank]
-            d_w = torch.bmm(grad[i], opened.transpose(1, 2))
-            d_scores = torch._softmax_backward_data(d_w, w, -1, w.dtype).mul_(scale)
-            torch.bmm(d_scores, memory[i], out=d_rows[i])
-            torch.bmm(d_scores.transpose(1, 2), rows[i], out=d_memory[i])
-            d_memory[i, :, :rank].baddbmm_(w.transpose(1, 2), grad[i])
-        length = memory.shape[1]
-        return d_rows.view(rows.shape[0], length, -1, rows.shape[2]), d_memory, None, None
+        rows, memory, *every_weight = ctx.saved_tensors
+        (batch, length, width), rank = memory.shape, ctx.rank
+        heads = rows.shape[1] // length
+        grad = grads[0].reshape(batch, length * heads, rank)
+        d_rows, d_memory = torch.empty_like(rows), torch.zeros_like(memory)
+        for (first, end), weights in zip(_tiles(length, rows.device), every_weight, strict=True):
+            here, seen = slice(first * heads, end * heads), memory[:, :end]
+            d_weights = torch.bmm(grad[:, here], seen[:, :, :rank].transpose(1, 2))
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            d_rows[:, here] = torch.bmm(d_scores, seen)
+            d_memory[:, :end] += torch.bmm(d_scores.transpose(1, 2), rows[:, here])
+            d_memory[:, :end, :rank] += torch.bmm(weights.transpose(1, 2), grad[:, here])
+        return d_rows.mul_(ctx.scale).view(batch, length, heads, width), d_memory, None, None
 
 
 def attend(q: Tensor, memory: Tensor, rank: int, scale: float) -> Tensor:
@@ -63,6 +65,19 @@ def attend(q: Tensor, memory: Tensor, rank: int, scale: float) -> Tensor:
     also what is blended. Returns (B, T, H, r).
     """
     return _Attend.apply(q, memory, rank, scale)
+
+
+LINES = 128  # of the experts' table that are worked on at once: their weights and all between stay near a core
+
+
+def _some_lines(expert: Tensor) -> Iterator[slice]:
+    several = LINES if expert.device.type == "cpu" else max(1, len(expert))
+    return (slice(i, i + several) for i in range(0, len(expert), several))
+
+
+def _read(rows: Tensor, at: Tensor) -> Tensor:
+    """rows[at]; indexing as one writes it takes five times as long."""
+    return rows.index_select(0, at.flatten()).view(*at.shape, -1)
 
 
 class _GroupedExperts(torch.autograd.Function):
@@ -83,30 +98,37 @@ class _GroupedExperts(torch.autograd.Function):
         size = expert.shape[0] * width
         token = torch.full((size,), n, device=u.device).scatter_(0, place, order // k)
         factor = torch.zeros(size, dtype=u.dtype, device=u.device).scatter_(0, slots.view(-1), weights.reshape(-1))
-        factor = factor.view(-1, width, 1)
-        seen = F.pad(u, (0, 0, 0, 1)).index_select(0, token).view(-1, width, d)  # empty places read a zero token
-        gate, up = torch.bmm(seen, gate_up.index_select(0, expert).transpose(1, 2)).chunk(2, -1)
-        opinion = torch.bmm(F.silu(gate).mul_(up).mul_(factor), down.index_select(0, expert))
-        ctx.save_for_backward(seen, gate, up, factor, token, slots, expert, gate_up, down)
+        token, factor = token.view(-1, width), factor.view(-1, width, 1)
+        padded = F.pad(u, (0, 0, 0, 1))  # empty places read a zero token
+        both, opinion = u.new_empty(len(expert), width, gate_up.shape[1]), u.new_empty(len(expert), width, d)
+        for i in _some_lines(expert):
+            torch.bmm(_read(padded, token[i]), gate_up.index_select(0, expert[i]).transpose(1, 2), out=both[i])
+            gate, up = both[i].chunk(2, -1)
+            torch.bmm(F.silu(gate).mul_(up).mul_(factor[i]), down.index_select(0, expert[i]), out=opinion[i])
+        ctx.save_for_backward(padded, both, factor, token, slots, expert, gate_up, down)
         return F.embedding_bag(slots, opinion.view(size, d), mode="sum")
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, Tensor, None]:
-        seen, gate, up, factor, token, slots, expert, gate_up, down = ctx.saved_tensors
-        d = seen.shape[2]
-        grad = F.pad(grads[0], (0, 0, 0, 1)).index_select(0, token).view_as(seen)
-        sigmoid = gate.sigmoid()
-        silu = gate * sigmoid
-        inner = silu * up
-        d_down = torch.zeros_like(down).index_add_(0, expert, torch.bmm((inner * factor).transpose(1, 2), grad))
-        d_inner = torch.bmm(grad, down.index_select(0, expert).transpose(1, 2))
-        d_factor = (d_inner * inner).sum(-1)
-        d_inner.mul_(factor)
-        d_gate = (sigmoid + silu * (1 - sigmoid)).mul_(up).mul_(d_inner)
-        d_both = torch.cat([d_gate, d_inner.mul_(silu)], -1)
-        d_gate_up = torch.zeros_like(gate_up).index_add_(0, expert, torch.bmm(d_both.transpose(1, 2), seen))
-        d_seen = torch.bmm(d_both, gate_up.index_select(0, expert))
-        d_u = F.embedding_bag(slots, d_seen.view(-1, d), mode="sum")
+        padded, both, factor, token, slots, expert, gate_up, down = ctx.saved_tensors
+        padded_grad = F.pad(grads[0], (0, 0, 0, 1))
+        d_gate_up, d_down = torch.zeros_like(gate_up), torch.zeros_like(down)
+        d_seen, d_factor = padded.new_empty(*token.shape, padded.shape[1]), torch.empty_like(factor)
+        for i in _some_lines(expert):
+            seen, grad = _read(padded, token[i]), _read(padded_grad, token[i])
+            gate, up = both[i].chunk(2, -1)
+            sigmoid = gate.sigmoid()
+            silu = gate * sigmoid
+            inner = silu * up
+            d_down.index_add_(0, expert[i], torch.bmm((inner * factor[i]).transpose(1, 2), grad))
+            d_inner = torch.bmm(grad, down.index_select(0, expert[i]).transpose(1, 2))
+            torch.sum(d_inner * inner, -1, keepdim=True, out=d_factor[i])
+            d_inner.mul_(factor[i])
+            d_gate = (sigmoid + silu * (1 - sigmoid)).mul_(up).mul_(d_inner)
+            d_both = torch.cat([d_gate, d_inner.mul_(silu)], -1)
+            d_gate_up.index_add_(0, expert[i], torch.bmm(d_both.transpose(1, 2), seen))
+            torch.bmm(d_both, gate_up.index_select(0, expert[i]), out=d_seen[i])
+        d_u = F.embedding_bag(slots, d_seen.flatten(0, 1), mode="sum")
         return d_u, d_gate_up, d_down, None, d_factor.view(-1)[slots], None
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.deepseek_v3 import Router, choose
+from model.deepseek_v3 import MANY, Router, choose
 from model.engine import Engine
 
 
@@ -53,6 +53,9 @@ def test_choice_is_that_of_a_slow_reference(gate: tuple[Tensor, Tensor, int, int
         assert len(set(picked.tolist())) == k
         corridors = {e // (scores.shape[1] // n_group) for e in picked.tolist()}
         assert corridors <= slow_kept and len(corridors) <= topk_group
+    crowd = choose((scores + bias).repeat(MANY, 1), n_group, topk_group, k)  # goes about it in another way
+    for few, many in zip((group_scores, kept, chosen), crowd, strict=True):
+        assert torch.equal(few, many[: len(scores)]) and torch.equal(few.repeat(MANY, 1), many)
 
 
 @settings(max_examples=100, deadline=None)

@@ -17,10 +17,11 @@ from helpers import PYTHON, ROOT, SMALL, TOKENIZER, build, fingerprint, gap, one
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model import kernels
 from model.config import ModelConfig
 from model.deepseek_v3 import DeepseekV3, Routing
 from model.errors import UserError
-from model.kernels import attend, grouped_experts, linear_cross_entropy
+from model.kernels import TILE, attend, grouped_experts, linear_cross_entropy
 from model.tokenizer import Tokenizer
 from model.train import (
     Run,
@@ -75,9 +76,22 @@ def test_gradient_of_attention() -> None:
     assert gap(attend(q, memory, 4, 0.3), torch.einsum("bhts,bsr->bthr", weights, memory[..., :4])) < 1e-12
 
 
+@pytest.mark.parametrize("length", [1, TILE, 2 * TILE + 3])
+def test_attention_in_tiles(length: int) -> None:
+    q, memory, probe = randn(2, length, 3, 7), randn(2, length, 7, seed=1), randn(2, length, 3, 4, seed=2, grad=False)
+    scores = torch.einsum("bthw,bsw->bhts", q, memory) * 0.3
+    weights = (scores + torch.full((length, length), -torch.inf, dtype=torch.float64).triu(1)).softmax(-1)
+    slow, out = torch.einsum("bhts,bsr->bthr", weights, memory[..., :4]), attend(q, memory, 4, 0.3)
+    assert gap(out, slow) < 1e-12
+    for mine, theirs in zip(*(torch.autograd.grad(x, (q, memory), probe) for x in (out, slow)), strict=True):
+        assert gap(mine, theirs) < 1e-11
+
+
 @pytest.mark.parametrize("crowd", [0.0, 0.9])
-def test_gradient_of_experts(crowd: float) -> None:
+@pytest.mark.parametrize("lines", [1, 3, kernels.LINES])
+def test_gradient_of_experts(crowd: float, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when nearly all want the same expert (its tokens then fill several lines) and some are never called."""
+    monkeypatch.setattr(kernels, "LINES", lines)
     dice = torch.Generator().manual_seed(3)
     n, d, m, routed, k = 40, 3, 2, 6, 2
     chosen = torch.stack([torch.randperm(routed - 1, generator=dice)[:k] for _ in range(n)])
