@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from importlib import resources
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
+from test_journey import AXE
 
 from pages.kit import ask, lesson, words
 
 PATIENCE = 60_000
 LESSON = lesson.lessons()[20]
-AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 
 Open = Callable[..., Page]
 

@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def found() -> dict:
-    """Six learners for a quarter of a minute, then six sentences in one instant."""
+    """Six learners who do something every second, then six sentences in one instant."""
     with load.server() as (url, process):
         apart(load.warm(url))
-        walk = apart(load.run(url, process, Scenario("few", 6, 15.0), every=2.0))
+        walk = apart(load.run(url, process, Scenario("few", 6, 8.0), every=1.0))
         burst = apart(load.run(url, process, Scenario("few at once", 6, 0.0, burst=True)))
         same = apart(equal_sentences(url))
         beside = apart(beside_a_flood(url, process))
@@ -35,7 +35,7 @@ async def beside_a_flood(url: str, process) -> dict:
 
     async def flood() -> None:
         address = "ws" + url.removeprefix("http") + "/_stcore/stream"
-        async with load.connect(address, subprotocols=["streamlit"], max_size=None, proxy=None, ping_interval=None) as socket:
+        async with load.connect(address, subprotocols=["streamlit"], max_size=None, proxy=None, ping_interval=None, close_timeout=1) as socket:
             turn = load.BackMsg()
             turn.rerun_script.query_string = "lang=en"
             sending = asyncio.create_task(send_all(socket, turn.SerializeToString()))
@@ -47,7 +47,7 @@ async def beside_a_flood(url: str, process) -> dict:
             await socket.send(turn)
 
     window = asyncio.create_task(flood())
-    found = await load.run(url, process, Scenario("beside a flood", 3, 8.0), every=2.0)
+    found = await load.run(url, process, Scenario("beside a flood", 3, 5.0), every=1.0)
     ended.set()
     await asyncio.gather(window, return_exceptions=True)
     return found

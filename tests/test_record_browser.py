@@ -7,13 +7,12 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from test_journey import settle
+from test_journey import AXE, settle
 
 from pages.kit import words
 
@@ -34,7 +33,6 @@ LOOK = """async (png) => {
   return { width: bitmap.width, height: bitmap.height, colours: new Set(pixels).size, inked: inked / pixels.length,
     first: Math.min(...rows) / bitmap.height, last: Math.max(...rows) / bitmap.height, paper: paper & 0xffffff };
 }"""
-AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 DAY, NIGHT = 0xF4F8FA, 0x26170E  # the two papers, as blue, green, red
 
 CANVASES = """() => {
