@@ -154,9 +154,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for i in range(0, len(states), rows):
             h, u, t = states[i : i + rows], used[i : i + rows, None], targets[i : i + rows, None].clamp(min=0)
             p = torch.mm(h, head.t(), out=logits[: len(h)])
-            own, (most, at) = p.gather(1, t), p.max(1, keepdim=True)
+            own, most = p.gather(1, t), p.amax(1, keepdim=True)
             torch.softmax(p, -1, out=p)
-            loss += ((most - p.gather(1, at).log() - own) * u).sum()  # log of the sum of exps, less the own logit
+            loss += ((most - p.amax(1, keepdim=True).log() - own) * u).sum()  # log of the sum of exps, less own logit
             p.scatter_add_(1, t, torch.full_like(own, -1.0))
             torch.mm(p, head, out=d_states[i : i + rows]).mul_(u)
             d_head.addmm_(p.t(), h * u)
