@@ -112,7 +112,7 @@ class Interventions:
             fail(f"The latent cannot be cut to {self.latent_rank} numbers; choose 1 to {c.kv_lora_rank}.")
         if self.stop_after is not None and not 1 <= self.stop_after <= c.num_hidden_layers:
             fail(f"The walk cannot stop after floor {self.stop_after}; choose 1 to {c.num_hidden_layers}.")
-        for layer in range(first, last + 1):
+        for layer in sorted({layer for layer, _ in self.force | self.dismiss}):
             named = [e for (at, e) in self.force if at == layer]
             if len(named) > (k or c.num_experts_per_tok):
                 fail(f"{len(named)} experts are forced on floor {layer + 1}, but only "
