@@ -206,7 +206,7 @@ def _arrive(lesson: Lesson, stop: Stop, page: str) -> None:
         return
     fresh, before, opened = AT not in st.session_state, st.session_state.get(BEFORE, {}), stop.settings()
     st.session_state[AT] = mark
-    st.session_state[BEFORE] = {name: before.get(name, st.session_state.get(f"left.{name}")) for name in opened}
+    st.session_state[BEFORE] = {name: before.get(name, state.left().get(name)) for name in opened}
     if not fresh:
         return
     for name, value in opened.items():

@@ -300,8 +300,12 @@ def place(name: str, value: Any) -> None:
 
     A value that is not valid is not taken; None gives the default back.
     """
+    key = f"setting.{name}"
     if value is None or TABLE[name].valid(value):
-        st.session_state[f"setting.{name}"] = value
+        if value is not None:
+            st.session_state[key] = value
+        elif key in st.session_state:  # every key that stands there costs time in every run
+            del st.session_state[key]
         st.session_state["link.behind"] = True
         if (seen := _seen.get()) is not None:
             seen[name] = value
@@ -321,13 +325,19 @@ def show(widget: str, value: Any) -> None:
         st.session_state[widget] = value
 
 
+def left() -> dict[str, Any]:
+    """What was set before the link that was opened last."""
+    before: dict[str, Any] = st.session_state.get("left", {})
+    return before
+
+
 def switched(name: str, value: Any) -> None:
     """Set it from a switch that shows it on every page.
 
     Who goes back twice quickly asks for the second address before the browser has heard what the first one did to the
     switch, and the browser reports the switch's old value as if it had been pressed. That is nobody's wish.
     """
-    if _ours() != st.session_state.get("link") and value == st.session_state.get(f"left.{name}"):
+    if _ours() != st.session_state.get("link") and value == left().get(name):
         return
     put(name, value)
 
@@ -356,10 +366,10 @@ def begin() -> None:
     _arrived()
     if query and query != st.session_state.get("link") and not st.session_state.get("link.behind"):
         arrived = from_link(query)
-        for setting in SETTINGS:
-            if setting.link and (setting.name in arrived or setting.name != "lang"):
-                st.session_state[f"left.{setting.name}"] = get(setting.name)
-                place(setting.name, arrived.get(setting.name))
+        told = [one.name for one in SETTINGS if one.link and (one.name in arrived or one.name != "lang")]
+        st.session_state["left"] = left() | {name: get(name) for name in told}
+        for name in told:
+            place(name, arrived.get(name))
     if get("lang") is None:
         place("lang", _language_of(st.context.locale))
     publish()
