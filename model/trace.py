@@ -50,6 +50,10 @@ class Trace:
 
     # -- derived from the tensors above -----------------------------------------------------------------------------
 
+    def choice_of(self, token: int) -> Tensor:
+        """(M, E): `choice_scores` of one token."""
+        return self.scores[:, token] + self.bias if self.changed_choice is None else self.changed_choice[:, token]
+
     @property
     def choice_scores(self) -> Tensor:
         """(M, T, E): scores + bias, by which the rooms were chosen. Not kept: it would be a fifth of a trace."""

@@ -37,6 +37,7 @@ def test_traced_is_untraced_bit_for_bit(count: int, do: Interventions) -> None:
         assert torch.equal(logits, trace.logits)
         assert torch.equal(states, trace.final_hidden)
         assert torch.equal(engine.trace(ids, do).logits, trace.logits)  # nor does anything linger
+        assert all(torch.equal(trace.choice_of(token), trace.choice_scores[:, token]) for token in range(count))
 
 
 def test_the_hospital_traced_is_untraced() -> None:

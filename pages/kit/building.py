@@ -127,7 +127,7 @@ def data(
 
 def detail(trace: Trace, tokenizer: Tokenizer, token: int, likely: int = 5) -> dict[str, Any]:
     """What only the followed token's scores say."""
-    scores, choice = trace.scores[:, token].numpy(), trace.choice_scores[:, token].numpy()  # (M, E)
+    scores, choice = trace.scores[:, token].numpy(), trace.choice_of(token).numpy()  # (M, E)
     bias = np.where(np.isfinite(choice), choice - scores, np.float32(0))
     low, high = float(bias.min(initial=0.0)), float(bias.max(initial=0.0))
     candidates = trace.top(token, likely)

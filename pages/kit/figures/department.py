@@ -49,12 +49,13 @@ def desk(visit: Visit, room: int | None = None, trace: Trace | None = None) -> D
     trace, at = trace or visit.trace, (visit.department, visit.token)
     called, weights = trace.chosen[at].tolist(), trace.weights[at].tolist()
     known = room is not None and room < trace.config.n_routed_experts
+    scores, choice = trace.scores[at], trace.choice_of(visit.token)[visit.department]
     return Desk(
         room if known else called[weights.index(max(weights))],
         trace.router_logits[at],
-        trace.scores[at],
-        trace.choice_scores[at] - trace.scores[at],
-        trace.choice_scores[at],
+        scores,
+        choice - scores,
+        choice,
         trace.group_scores[at],
         sorted(trace.kept_groups[at].tolist()),
         called,
