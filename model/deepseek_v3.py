@@ -240,7 +240,8 @@ def _sum_of_best_two(grouped: Tensor) -> Tensor:
 def _best_of_open(grouped: Tensor, kept: Tensor, k: int) -> Tensor:
     """(N, G, E / G) -> the k best of the kept groups, (N, k), in two short topks instead of one long one.
 
-    Column j holds expert j of every kept group. None of the k best experts is in a column that has k better ones.
+    Column j holds expert j of every kept group. A column that is not among the k with the best maxima holds none of
+    the k best experts: in each of those k columns there is one at least as good.
     """
     columns = grouped.gather(1, kept.unsqueeze(-1).expand(-1, -1, grouped.shape[2]))
     best = columns.amax(1).topk(k, -1, sorted=False).indices.unsqueeze(1)

@@ -6,7 +6,6 @@ what training costs, so each piece here works on slices that fit a core's cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 TILE = 16  # queries worked on at once, each tile on what it may see: half the work, and scores stay near a core
+LINES = 128  # of the experts' table worked on at once: their weights, and all that lies between, stay near a core
 
 
-def _tiles(length: int, device: torch.device) -> list[tuple[int, int]]:
-    """First query, and the one after the last, of every tile. On a graphics card one: there each step costs."""
-    size = TILE if device.type == "cpu" else length
-    return [(i, min(i + size, length)) for i in range(0, length, size)]
+def _parts(length: int, most: int, device: torch.device) -> list[slice]:
+    """What is worked on one after the other. A graphics card takes all at once: there each step costs."""
+    step = most if device.type == "cpu" else max(1, length)
+    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
 class _Attend(torch.autograd.Function):
@@ -29,7 +29,8 @@ class _Attend(torch.autograd.Function):
         rows = (q * scale).reshape(batch, length * heads, width)
         out = torch.empty(batch, length * heads, rank, dtype=q.dtype, device=q.device)
         every_weight = []
-        for first, end in _tiles(length, q.device):
+        for tile in _parts(length, TILE, q.device):
+            first, end = tile.start, tile.stop
             here, size = slice(first * heads, end * heads), end - first
             scores = torch.bmm(rows[:, here], memory[:, :end].transpose(1, 2))
             future = torch.full((size, size), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
@@ -48,8 +49,9 @@ class _Attend(torch.autograd.Function):
         heads = rows.shape[1] // length
         grad = grads[0].reshape(batch, length * heads, rank)
         d_rows, d_memory = torch.empty_like(rows), torch.zeros_like(memory)
-        for (first, end), weights in zip(_tiles(length, rows.device), every_weight, strict=True):
-            here, seen = slice(first * heads, end * heads), memory[:, :end]
+        for tile, weights in zip(_parts(length, TILE, rows.device), every_weight, strict=True):
+            end = tile.stop
+            here, seen = slice(tile.start * heads, end * heads), memory[:, :end]
             d_weights = torch.bmm(grad[:, here], seen[:, :, :rank].transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             d_rows[:, here] = torch.bmm(d_scores, seen)
@@ -65,14 +67,6 @@ def attend(q: Tensor, memory: Tensor, rank: int, scale: float) -> Tensor:
     also what is blended. Returns (B, T, H, r).
     """
     return _Attend.apply(q, memory, rank, scale)
-
-
-LINES = 128  # of the experts' table that are worked on at once: their weights and all between stay near a core
-
-
-def _some_lines(expert: Tensor) -> Iterator[slice]:
-    several = LINES if expert.device.type == "cpu" else max(1, len(expert))
-    return (slice(i, i + several) for i in range(0, len(expert), several))
 
 
 def _read(rows: Tensor, at: Tensor) -> Tensor:
@@ -101,7 +95,7 @@ class _GroupedExperts(torch.autograd.Function):
         token, factor = token.view(-1, width), factor.view(-1, width, 1)
         padded = F.pad(u, (0, 0, 0, 1))  # empty places read a zero token
         both, opinion = u.new_empty(len(expert), width, gate_up.shape[1]), u.new_empty(len(expert), width, d)
-        for i in _some_lines(expert):
+        for i in _parts(len(expert), LINES, expert.device):
             torch.bmm(_read(padded, token[i]), gate_up.index_select(0, expert[i]).transpose(1, 2), out=both[i])
             gate, up = both[i].chunk(2, -1)
             torch.bmm(F.silu(gate).mul_(up).mul_(factor[i]), down.index_select(0, expert[i]), out=opinion[i])
@@ -114,7 +108,7 @@ class _GroupedExperts(torch.autograd.Function):
         padded_grad = F.pad(grads[0], (0, 0, 0, 1))
         d_gate_up, d_down = torch.zeros_like(gate_up), torch.zeros_like(down)
         d_seen, d_factor = padded.new_empty(*token.shape, padded.shape[1]), torch.empty_like(factor)
-        for i in _some_lines(expert):
+        for i in _parts(len(expert), LINES, expert.device):
             seen, grad = _read(padded, token[i]), _read(padded_grad, token[i])
             gate, up = both[i].chunk(2, -1)
             sigmoid = gate.sigmoid()

@@ -11,7 +11,7 @@ import streamlit as st  # noqa: E402
 
 from pages.kit import ask, chapter, library, plates, shell, state, words  # noqa: E402
 from pages.kit.code import source  # noqa: E402
-from pages.kit.controls import control, search, typed  # noqa: E402
+from pages.kit.controls import control, or_none, search  # noqa: E402
 from pages.kit.figures import guide  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
@@ -77,10 +77,10 @@ names = {"": t("guide.everything"), **{one.page: one.name for one in entries.val
 people = {"": t("guide.anybody"), **{one: t(f"guide.for.{one}") for one in guide.FOR}}
 page, who = page if page in entries else "", who if who in guide.FOR else ""
 with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
-    control(st.selectbox, "guide_page", page, t("guide.page"), names, key="guide.page", read=typed)
+    control(st.selectbox, "guide_page", page, t("guide.page"), names, key="guide.page", read=or_none)
     search("guide", "guide_find")
     control(
-        st.pills, "guide_for", who, t("guide.who"), people, key="guide.for", read=typed, required=True, wrap=True
+        st.pills, "guide_for", who, t("guide.who"), people, key="guide.for", read=or_none, required=True, wrap=True
     )  # fmt: skip
 with st.container(gap="xsmall", key="guide_entries"):
     for one in several:

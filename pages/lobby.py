@@ -23,7 +23,7 @@ def house(sentence: str) -> None:
     if st.session_state.pop("lobby.go", False):
         st.switch_page("pages/department.py")
     if picture := opening.picture(sentence):
-        building.mount(picture, building.follow)
+        building.mount(picture, building.chosen)
         with st.spinner(t("lobby.opening")):
             with turns.given_up():
                 time.sleep(HEAD_START)
@@ -39,7 +39,7 @@ def house(sentence: str) -> None:
         building.data(
             visit.trace, visit.house.tokenizer, visit.token, visit.floor, follow=state.get("follow"), told=told
         ),
-        building.follow,
+        building.chosen,
     )
     sections(visit)
 

@@ -129,8 +129,8 @@ if not state.hidden("arms"):
     for place, (column, arm, other) in enumerate(zip(columns, (first, second), (second, first), strict=True)):
         control(
             column.selectbox, "arms", arm, t(f"miniatures.live.{'second' if place else 'first'}"),
-            {one: miniatures.name(one) for one in lab.ARMS if one != other}, key=f"miniatures.live.{place}",
-            read=miniatures.beside(other, place),
+            {one: miniatures.name(one) for one in lab.ARMS if one != other}, key=miniatures.LIVE[place],
+            read=miniatures.both,
         )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def test_names_are_in_the_language_of_the_moment():
 
 @pytest.mark.parametrize("text,meant", [("", None), ("  ", None), (" MLA ", "MLA")])
 def test_what_was_typed(text, meant):
-    assert controls.typed(text) == meant
+    assert controls.or_none(text) == meant
 
 
 @pytest.mark.parametrize("now,shown", [("wrong", "wrong"), ("nothing", ""), (None, "")])

@@ -322,6 +322,14 @@ def test_choosing_goes_into_the_link(app):
     assert fine(at) and at.query_params["arms"] in ("coarse.v3", ["coarse.v3"])
 
 
+def test_two_choices_before_a_page_is_drawn_again(app):
+    at = app()
+    at.selectbox[0].set_value("coarse")
+    at.selectbox[1].set_value("mixtral")
+    at.run()
+    assert fine(at) and at.query_params["arms"] in ("coarse.mixtral", ["coarse.mixtral"])
+
+
 def test_no_record_is_one_sentence(app, monkeypatch, tmp_path):
     import model.labs
 

@@ -108,7 +108,7 @@ def attention_of(house, layer):
 def test_code_and_address(look, house):
     at, trace, lang, token, layer, _ = look
     plate, c = shown(at), trace.config
-    assert torch.allclose(floats(plate["code"]["values"]), trace.memory[layer, token], atol=1e-5)
+    assert torch.allclose(floats(plate["code"]["values"]), trace.memory[layer, token], atol=1e-6)
     opened = attention_of(house, layer).kv_b_proj(trace.memory[layer, token, : c.kv_lora_rank]).view(16, 64)
     assert torch.allclose(floats(plate["keys"]["values"]).view(16, 32), opened[:, :32], atol=1e-6)
     assert torch.allclose(floats(plate["values"]["values"]).view(16, 32), opened[:, 32:], atol=1e-6)

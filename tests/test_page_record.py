@@ -295,15 +295,17 @@ def test_the_file_says_who_what_and_when(take):
 def alike(one, other, name=None) -> bool:
     """Equal, up to the rounding of float32: a product's last digit depends on where in memory its numbers lie. What is
     left between two ways of computing the same number is all rounding, and is printed as a power of ten."""
+    if type(one) is not type(other):
+        return False
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(alike(value, other[key], key) for key, value in one.items())
     if isinstance(one, list):
         return len(one) == len(other) and all(map(alike, one, other))
     if isinstance(one, float):
-        return one == pytest.approx(other, rel=1e-5, abs=1e-5)
+        return one == pytest.approx(other, rel=1e-5, abs=1e-6)
     if name == "values" and isinstance(one, str):
         one, other = (np.frombuffer(base64.b64decode(each), "<f4") for each in (one, other))
-        return one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=1e-5, equal_nan=True)
+        return one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=1e-6, equal_nan=True)
     if isinstance(one, str):
         one, other = (re.sub(r"[\d.]+\s×\s10⁻\w+", "tiny", text) for text in (one, other))
     return one == other

@@ -182,13 +182,11 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
         }  # fmt: skip
         st.session_state["building.shown"] = shown
 
-    name = picture["id"]
-
     def heard() -> None:  # holds no picture: Streamlit keeps it for the whole visit
         pick = (st.session_state.get(KEY) or {}).get("pick") or {}
         token, floor, number, room, follow = (pick.get(key) for key in ("token", "floor", "number", "room", "follow"))
         whole = all(type(v) is int for v in (token, floor, number)) and (room is None or type(room) is int)
-        if whole and isinstance(follow, str) and pick.get("id") == name:
+        if whole and isinstance(follow, str) and pick.get("id") == same[0]:
             st.session_state["building.heard"] = number
             shown["known"] = (floor, follow)
             on_pick(token, floor, follow, room)
@@ -205,7 +203,7 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
     )  # fmt: skip
 
 
-def follow(token: int, floor: int, whom: str, room: int | None) -> None:
+def chosen(token: int, floor: int, whom: str, room: int | None) -> None:
     """What was chosen in the lobby's building; a room is chosen by going through its door."""
     state.put("token", token)
     state.put("floor", floor)

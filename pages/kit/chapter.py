@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
 
 import streamlit as st
 
@@ -255,6 +256,9 @@ def tex_text(text: str) -> str:
 # -- predict first -----------------------------------------------------------------------------------------------------
 
 
+ROWS = 16  # names that a question's buttons have, by turns
+
+
 def predict(
     visit: Visit | Room,
     key: str,
@@ -273,9 +277,9 @@ def predict(
     """
     place = _place(visit, key, every_token, every_floor)
     said = st.session_state.get(place)
-    # Streamlit never forgets a button that it has shown: few names for them, and yet a click that comes late, when the
-    # next question stands there, is one for the question that it was meant for.
-    row = f"predict.{key}.{place[-1]}"
+    # Streamlit never forgets a button that it has shown: few names for them, and yet a click that comes late hardly
+    # ever meets the question that stands there by then.
+    row = f"predict.{key}.{crc32(place.encode()) % ROWS}"
     values = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
     with st.container(border=True, key=f"predict {key}"):
         st.markdown(f"**{t('chapter.predict')}** {t(f'{key}.ask', **values)}")

@@ -60,7 +60,7 @@ def controls_of(page: str) -> Callable[..., None]:
 def search(page: str, name: str) -> None:
     """The box of a page in which one looks for something: its words are `<page>.find` and `<page>.find_hint`."""
     control(
-        st.text_input, name, state.get(name) or "", t(f"{page}.find"), key=f"{page}.find", read=typed,
+        st.text_input, name, state.get(name) or "", t(f"{page}.find"), key=f"{page}.find", read=or_none,
         max_chars=state.MAX_SEARCH, placeholder=t(f"{page}.find_hint"), icon=":material/search:",
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def only(page: str, name: str, kinds: Mapping[str, str]) -> None:
     """Pills that keep one kind of what a page lists, or all: its words are `<page>.choose` and `<page>.everything`."""
     offered, now = {"": t(f"{page}.everything"), **kinds}, state.get(name)
     control(
-        st.pills, name, now if now in kinds else "", t(f"{page}.choose"), offered, key=f"{page}.choose", read=typed,
+        st.pills, name, now if now in kinds else "", t(f"{page}.choose"), offered, key=f"{page}.choose", read=or_none,
         required=True, wrap=True,
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def named(prefix: str) -> Callable[[Any], str]:
     return lambda one: t(f"{prefix}.{one}")
 
 
-def typed(text: str) -> str | None:
+def or_none(text: str) -> str | None:
     """What stands in a box, or was chosen beside an "all" that is called ""."""
     return text.strip() or None
 

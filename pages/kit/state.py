@@ -302,10 +302,10 @@ def place(name: str, value: Any) -> None:
     """
     key = f"setting.{name}"
     if value is None or TABLE[name].valid(value):
-        if value is not None:
+        if value is None:
+            st.session_state.pop(key, None)  # every key that stands there costs time in every run
+        else:
             st.session_state[key] = value
-        elif key in st.session_state:  # every key that stands there costs time in every run
-            del st.session_state[key]
         st.session_state["link.behind"] = True
         if (seen := _seen.get()) is not None:
             seen[name] = value
@@ -326,7 +326,7 @@ def show(widget: str, value: Any) -> None:
 
 
 def left() -> dict[str, Any]:
-    """What was set before the link that was opened last."""
+    """What each setting was before the last link that said something about it."""
     before: dict[str, Any] = st.session_state.get("left", {})
     return before
 

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import streamlit as st
 import torch
 from torch import Tensor
 
@@ -434,9 +435,13 @@ def wanted(usual: lab.Settings) -> tuple[str, str]:
     return (named[0], named[1]) if len(set(named)) == 2 == len(named) else (usual.arms[0], usual.arms[1])
 
 
-def beside(other: str, place: int) -> Callable[[str], str]:
-    """What is chosen in that place, and the other of the two, as a link names them."""
-    return lambda chosen: ".".join((other, chosen) if place else (chosen, other))
+LIVE = ("miniatures.live.0", "miniatures.live.1")
+"""The two controls that choose them."""
+
+
+def both(_: str) -> str:
+    """The two chosen at this moment, as a link names them: who is quick changes both before a page is drawn again."""
+    return ".".join(st.session_state[key] for key in LIVE)
 
 
 def live(points: Sequence[Point], settings: lab.Settings) -> list[plates.Plate]:
