@@ -15,11 +15,9 @@ from typing import Any, List, Optional, Tuple  # noqa: UP035
 import torch
 from torch import Tensor
 
-MOST_TOKENS = 512  # from here on, `deepseek_v3.choose` adds up groups in another way
-
 
 def _choose(choice_scores: Tensor, groups: int, kept_groups: int, k: int) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
-    """`deepseek_v3.choose` for fewer than 512 tokens."""
+    """`deepseek_v3.choose` for fewer than `MANY` tokens."""
     n = choice_scores.shape[0]
     grouped = choice_scores.view(n, groups, -1)
     group_scores = grouped.topk(min(2, grouped.shape[2]), -1)[0].sum(-1)

@@ -203,7 +203,7 @@ class Router(nn.Module):
         return raw * self.c.routed_scaling_factor
 
 
-MANY = 512  # rows for which it pays to go about it in more steps
+MANY = 512  # rows for which it pays to go about it in more steps; fewer may run in compiled.py, which does not
 
 
 def choose(

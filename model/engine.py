@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.compiled import MOST_TOKENS, CompiledLayers
+from model.compiled import CompiledLayers
 from model.config import ModelConfig
-from model.deepseek_v3 import DecoderLayer, DeepseekV3, DenseFFN, MoE, choose, rope_table, rotate
+from model.deepseek_v3 import MANY, DecoderLayer, DeepseekV3, DenseFFN, MoE, choose, rope_table, rotate
 from model.interventions import NONE, Interventions
 from model.kernels import grouped_experts
 from model.trace import Trace, attention_weights, causal_mask
@@ -325,7 +325,7 @@ class Engine:
         rope = self._rope[past : past + len(ids)]
         mask = causal_mask(len(ids), c.num_attention_heads, past)
         fast = self._compiled if self._compiled and self._compiled.layers is self.layers else None  # not a changed copy
-        rest = do.untouched_from(c) if fast and not plain and len(ids) < MOST_TOKENS else c.num_hidden_layers
+        rest = do.untouched_from(c) if fast and not plain and len(ids) < MANY else c.num_hidden_layers
         for index, layer in enumerate(self.layers[: do.stop_after]):
             if index < start:
                 continue
