@@ -44,7 +44,7 @@ left, right = st.columns(2, gap="large")
 with left:
     control(st.number_input, "cards", need.cards, min_value=1, max_value=9_999, step=1)
     sizes = {int(card.bytes // figures.GIGA): card.name for card in catalogue.cards()}
-    control(st.segmented_control, "card", int(need.card_bytes // figures.GIGA), sizes, **once)
+    control(st.segmented_control, "card", int(need.card_bytes // figures.GIGA), sizes, wrap=True, **once)
     said = {name: t(f"choice.precision.{name}") for name in PRECISIONS}
     control(st.segmented_control, "precision", need.precision, said, **once)
     kinds = {kind: t(f"choice.tasks.{kind}") for kind in state.TASKS}
