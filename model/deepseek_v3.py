@@ -153,7 +153,7 @@ class MultiHeadLatentAttention(nn.Module):
         keys = torch.einsum("btr,hnr->bthn", c_kv, w_uk)
         values = torch.einsum("btr,hvr->bthv", c_kv, w_uv)
         scores = torch.einsum("bthn,bshn->bhts", q_nope, keys) + torch.einsum("bthp,bsp->bhts", q_rope, k_rope)
-        future = torch.full(scores.shape[-2:], -torch.inf).triu(1)
+        future = torch.full(scores.shape[-2:], -torch.inf, device=scores.device).triu(1)
         weights = (scores * self.scale + future).softmax(-1)
         return self.o_proj(torch.einsum("bhts,bshv->bthv", weights, values).flatten(2))
 

@@ -474,8 +474,9 @@ def train(
         raise TrainingError(f"{folder} holds other files; name a new folder for the run.")
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
-        if device == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if device == "cuda":  # by number: "cuda" alone means the first card to whoever reads a file
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        torch.cuda.set_device(device)
     state = folder / "state.safetensors"
     if state.exists() and not resume:
         raise TrainingError(f"{folder} holds a run already; add --resume to go on with it, or name another folder.")
