@@ -79,7 +79,7 @@ with right:
     sizes = {int(card.bytes // hospitals.GIGA): card.name for card in catalogue.cards()}
     formats = {name: t(f"hospitals.precision.{name}") for name in PRECISIONS}
     control(st.pills, "precision", now.precision, formats, **once)
-    control(st.pills, "card", int(now.card.bytes // hospitals.GIGA), sizes, **once)
+    control(st.pills, "card", int(now.card.bytes // hospitals.GIGA), sizes, wrap=True, **once)
 plates.mount(
     "hospitals.register",
     hospitals.register(now),

@@ -36,7 +36,7 @@ def outside() -> None:
 
 def teaching(seat: classroom.Seat) -> None:
     """What is projected while the class comes in, and the teacher's own link, folded away."""
-    address = teacher.class_address()
+    address = teacher.class_address("class")
     link = f"{address}together?class={seat.code}"
     left, right = st.columns(2, gap="large")
     with left:
@@ -45,14 +45,18 @@ def teaching(seat: classroom.Seat) -> None:
         st.markdown(t("together.code.what"))
         st.code(link, language=None, wrap_lines=True)
         view = classroom.look()
-        if view and view.board.page:
-            to = t("together.go", page=classroom.page_name(view.board.page))
-            if st.button(to, icon=":material/arrow_forward:", type="primary"):
-                classroom.go()
-        else:
-            first, name, _ = shell.PAGES[0]
-            if st.button(t("together.begin", page=t(name)), icon=":material/arrow_forward:", type="primary"):
-                st.switch_page(first)
+        with st.container(horizontal=True, gap="small"):
+            if view and view.board.page:
+                to = t("together.go", page=classroom.page_name(view.board.page))
+                if st.button(to, icon=":material/arrow_forward:", type="primary"):
+                    classroom.go()
+            else:
+                first, name, _ = shell.PAGES[0]
+                if st.button(t("together.begin", page=t(name)), icon=":material/arrow_forward:", type="primary"):
+                    st.switch_page(first)
+            # Projected, a page has no menu: the way to the lesson must stand on it.
+            if st.button(t("together.lesson"), icon=":material/co_present:", key="class_lesson"):
+                st.switch_page("pages/lesson.py")
         with st.popover(t("together.own.open"), icon=":material/key:"):
             st.markdown(t("together.own.what"))
             st.code(f"{link}&teach={seat.secret}", language=None, wrap_lines=True)

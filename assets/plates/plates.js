@@ -8,8 +8,10 @@ const { el, bytes, floats, clamp, fill, download, letter } = base;
 const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.url).search, import.meta.url).href); // when it is asked for
 
 const LIT = 1, CLOSED = 2; // bits of a mask
-// Lines are told apart without colour too; what comes nearest in a border, for the key.
-const DASHES = [{ line: [], key: "solid" }, { line: [7, 4], key: "dashed" }, { line: [2, 3], key: "dotted" }, { line: [9, 3, 2, 3], key: "double" }];
+// Lines are told apart without colour too; the key draws the same strokes and gaps.
+const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
+// The desk's pale gold is for areas; by day a line of it would hardly be seen.
+const inked = (role) => (role === "desk" ? "desk-edge" : role);
 
 const shown = new Set(); // all views of the page: the pointer's light reaches every one of them
 
@@ -149,8 +151,9 @@ class Plate {
     this.legend.replaceChildren(...key.map(({ role, text, mark }) => {
       const swatch = el("i", { class: mark ?? "" });
       if (mark === "line") {
-        swatch.style.color = `var(--${role})`;
-        swatch.style.borderTopStyle = DASHES[lines++ % DASHES.length].key;
+        const dashes = DASHES[lines++ % DASHES.length], strokes = dashes.length === 4 ? [dashes[0], dashes[2], dashes[0]] : dashes.length ? Array(28 / (dashes[0] + dashes[1]) | 0).fill(dashes[0]) : [28];
+        swatch.style.gap = `${dashes[1] ?? 0}px`;
+        swatch.append(...strokes.map((wide) => { const stroke = el("b"); stroke.style.width = `${wide}px`; stroke.style.background = `var(--${inked(role)})`; return stroke; }));
       }
       else swatch.style.background = `var(--${role})`;
       return el("li", {}, swatch, text);
@@ -335,7 +338,8 @@ class Bars extends Drawn {
     const finite = [...this.values, ...(this.before ?? [])].filter(Number.isFinite);
     let [low, high] = d.domain ?? [Math.min(0, ...finite), Math.max(0, ...finite)];
     if (low === high) high = low + 1;
-    const top = axis.groups ? 18 : 6, bottom = this.height - (axis.labels && n <= 40 ? 20 : 6), left = 44, gap = axis.groups ? 4 : 0;
+    const widest = Math.max(...[low, high].map((value) => c.measureText(this.short(value)).width));
+    const top = axis.groups ? 18 : 6, bottom = this.height - (axis.labels && n <= 40 ? 20 : 6), left = Math.max(52, widest + 8), gap = axis.groups ? 4 : 0;
     const per = axis.groups ? n / axis.groups : n, step = (this.width - left - 2 - gap * (n / per - 1)) / n;
     this.x = (i) => left + i * step + Math.floor(i / per) * gap;
     this.step = step;
@@ -376,7 +380,8 @@ class Bars extends Drawn {
     if (axis.labels && n <= 40) {
       c.textAlign = "center";
       c.fillStyle = v.colour("soft");
-      const every = Math.ceil((axis.label_width ?? 26) / step);
+      const names = axis.labels.map((one) => fit(one, 8));
+      const every = Math.ceil(Math.min((Math.max(...names.map((one) => c.measureText(one).width)) + 6) / step, Math.max(axis.label_width ?? 26, step) / step));
       for (let i = 0; i < n; i += every) c.fillText(fit(axis.labels[i], Math.min((step * every) / 6.5, 8)), this.x(i) + step / 2, this.height - 8);
     }
     for (const [i, colour] of [[chosen, "patient"], [hot, "ink"]]) {
@@ -480,7 +485,7 @@ class Grid extends Drawn {
       const edge = r === rows.count - 1;
       if (r % everyRow && !edge) continue;
       if (!edge && rows.count - 1 - r < everyRow) continue;
-      c.fillText(label(rows, r, left / 6.5), left - 6, this.place(r, 0)[1] + high / 2);
+      c.fillText(label(rows, r, left / 6.5), left - 6, Math.max(this.place(r, 0)[1] + high / 2, 7)); // the topmost whole, however low its row
     }
     c.textAlign = "center";
     const bottom = rows.count * high + 4;
@@ -730,10 +735,15 @@ class Lines extends Drawn {
       c.fillText(d.percent ? `${Number((value * 100).toFixed(1))}%` : new Intl.NumberFormat(v.data.lang, { maximumSignificantDigits: 3, notation: Math.abs(value) < 1e4 ? "standard" : "compact" }).format(value).replace("-", "−"), left - 6, y(value));
     }
     c.textAlign = "center";
-    const every = Math.max(1, Math.ceil(n / ((right - left) / 46)));
+    const every = Math.max(1, Math.ceil(n / ((right - left) / 46))), wide = (text) => c.measureText(text).width;
+    const mark = (i) => axis.labels?.[i]?.slice(0, 7) ?? String(i + (axis.offset ?? 0));
     for (let i = 0; i < n; i += every) {
-      const text = axis.labels?.[i]?.slice(0, 7) ?? String(i + (axis.offset ?? 0));
-      c.fillText(text, Math.min(this.x(i), this.width - c.measureText(text).width / 2), bottom + 14);
+      let text = mark(i);
+      if (!i && /^[\d.,]+$/.test(text)) { // the first number says what is counted, where there is room for it
+        const named = v.nameOf(axis, i), room = (n > every ? this.x(every) - wide(mark(every)) / 2 : this.width) - 8;
+        if (this.x(0) + wide(named) / 2 < room && wide(named) / 2 < this.x(0)) text = named;
+      }
+      c.fillText(text, Math.min(this.x(i), this.width - wide(text) / 2), bottom + 14);
     }
     for (const [i, colour] of [[this.chosen(axis), "patient"], [this.hot(axis), "ink"]]) {
       if (i == null || i >= n) continue;
@@ -741,7 +751,7 @@ class Lines extends Drawn {
       c.beginPath(); c.moveTo(this.x(i), top); c.lineTo(this.x(i), bottom); c.stroke();
     }
     this.series.forEach((one, at) => {
-      c.strokeStyle = c.fillStyle = v.colour(one.role);
+      c.strokeStyle = c.fillStyle = v.colour(inked(one.role));
       if (one.low) {
         c.globalAlpha = 0.18;
         c.beginPath();
@@ -751,7 +761,7 @@ class Lines extends Drawn {
         c.globalAlpha = 1;
       }
       c.lineWidth = 2;
-      c.setLineDash(DASHES[at % DASHES.length].line);
+      c.setLineDash(DASHES[at % DASHES.length]);
       c.beginPath();
       let on = false;
       one.values.forEach((value, i) => {
@@ -1082,6 +1092,7 @@ class Stepper extends Plate {
     this.slide.min = this.d.low ?? 0;
     this.slide.max = axis.count - 1;
     this.slide.value = here;
+    this.slide.style.setProperty("--at", `${(100 * (here - this.slide.min)) / Math.max(this.slide.max - this.slide.min, 1)}%`);
     this.out.textContent = this.view.nameOf(axis, here);
     this.slide.setAttribute("aria-label", this.d.title ?? this.d.alt);
     this.slide.setAttribute("aria-valuetext", this.out.textContent);

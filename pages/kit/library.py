@@ -24,6 +24,14 @@ PLACES = (
     "section", "equation", "table", "figure", "appendix", "file", "issue", "discussion", "abstract", "silent",
 )  # fmt: skip
 
+CITED = {
+    "section": r"sections? ([\d.]*\d)", "table": r"[Tt]able (\d+)", "figure": r"[Ff]ig(?:ure|\.) (\d+)",
+    "appendix": r"appendix ([A-Z][\d.]*)", "discussion": r"discussion (\d+)", "day": r"\bday (\d+)",
+    "abstract": r"\babstract\b", "sheet": r"data sheet", "product": r"product page", "card": r"model cards?",
+    "manual": r"platform documentation", "counted": r"parameter count", "copies": r"public copies", "secondary": r"\bsecondary\b",
+}  # fmt: skip
+"""Places that a source names which was written down as one English line (assets/catalogue.toml)."""
+
 
 class Source(NamedTuple):
     """A work, and where in it."""
@@ -61,6 +69,27 @@ def source(text: str) -> Source:
     if kind and kind not in PLACES:
         raise ValueError(text)
     return Source(work["title"], work["url"], kind or None, at)
+
+
+def cited(line: str) -> str:
+    """A source that was written down as one English line, with its places and dates in the visitor's language."""
+    if words.current() == words.FALLBACK:
+        return line
+    comma = t("library.at.source", work="", place="")
+    months = words.table(words.FALLBACK)["library.date.months"].split()
+
+    def place(found: re.Match[str], kind: str) -> str:
+        return (comma if found[1] else "") + t(f"library.at.{kind}", n=found[2] if found.re.groups > 1 else "")
+
+    def date(found: re.Match[str]) -> str:
+        month, year = months.index(found[3]) + 1, int(found[4])
+        day = datetime.date(year, month, int(found[2])) if found[2] else f"{year}-{month:02}"
+        return (comma if found[1] else "") + when(day)
+
+    for kind, pattern in CITED.items():
+        line = re.sub(f"(, )?{pattern}", lambda found, kind=kind: place(found, kind), line)
+    line = re.sub(rf"(, )?(?:(\d{{1,2}}) )?({'|'.join(months)}) (\d{{4}})", date, line)
+    return line.replace(" and ", t("library.at.and"))
 
 
 def when(value: Any) -> str:

@@ -65,7 +65,7 @@ def _body(page: str) -> None:
         st.markdown(t("teacher.what"))
         lock = _choose("lock", [group for group in state.GROUPS if group not in state.ONLY_HIDDEN])
         hide = _choose("hide", list(state.GROUPS))
-    address = class_address()
+    address = class_address("link")
     made = link(address, page, {**now(), "lock": lock, "hide": hide})
     left, right = st.columns(2, gap="medium")
     with left:
@@ -86,21 +86,26 @@ def _choose(which: str, groups: list[str]) -> str | None:
     )
 
 
-def class_address() -> str:
-    """Where the class finds the hospital. It is asked for where the teacher's own address leads nowhere else."""
+def class_address(where: str) -> str:
+    """Where the class finds the hospital. It is asked for where the teacher's own address leads nowhere else, and once:
+    what is typed in one place, on the page or in the dialog above it (`where`), stands in the other too."""
     address = root(st.context.url)
     if not alone(address):
         return address
     st.warning(t("teacher.alone"), icon=":material/lan:")
-    st.session_state.setdefault("teacher.address", st.session_state.get("teacher.kept", ""))  # asked for once a visit
-    typed = st.text_input(t("teacher.address"), placeholder=EXAMPLE, key="teacher.address", max_chars=200)
-    st.session_state["teacher.kept"] = typed
+    key = f"teacher.address.{where}"
+    st.session_state[key] = st.session_state.get("teacher.kept", "")
+    typed = st.text_input(t("teacher.address"), placeholder=EXAMPLE, key=key, max_chars=200, on_change=_keep, args=(key,))
     if not typed.strip():
         return address
     if (given := reachable(typed)) is None:
         st.error(t("teacher.no_address"), icon=":material/error:")
         return address
     return given
+
+
+def _keep(key: str) -> None:
+    st.session_state["teacher.kept"] = st.session_state[key]
 
 
 def _code(made: str) -> None:

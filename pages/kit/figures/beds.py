@@ -18,7 +18,7 @@ from model.catalogue import find
 from model.labs._spread import Spread, spread
 from model.live import SHIPPED
 from model.study import weights_sum
-from pages.kit import building, plates, service, state
+from pages.kit import building, library, plates, service, state
 from pages.kit.chapter import Visit, number, percent, sentences
 from pages.kit.figures import common
 from pages.kit.figures.round import grown_by_chance, once
@@ -380,7 +380,8 @@ def roads(found: Store) -> plates.Plate:
     cells = []
     for link in storage.LINKS:
         each = one.expert / link.bytes_per_second
-        cells.append([link.bytes_per_second / GB, one.calls * each * MILLI, one.loads * each * MILLI, link.source])
+        hauled = (one.calls * each * MILLI, one.loads * each * MILLI)
+        cells.append([link.bytes_per_second / GB, *hauled, library.cited(link.source)])
     words = {
         "kept": found.kept, "loads": number(one.loads, digits=1), "all": number(one.calls * one.expert / GB, digits=2),
         "moved": number(one.loads * one.expert / GB, digits=2),

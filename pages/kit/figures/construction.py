@@ -13,7 +13,7 @@ from model import ModelConfig, placement
 from model.architectures import Architecture, active, total, weight_bytes
 from model.catalogue import find
 from model.placement import Placement, Plan
-from pages.kit import plates, service, state
+from pages.kit import library, plates, service, state
 from pages.kit.chapter import Visit, number, sentences
 from pages.kit.words import t
 
@@ -156,7 +156,10 @@ def on_cards(own: Plan) -> plates.Plate:
         {"label": t(f"construction.column.{name}"), "digits": 0 if name in ("cards", "seats", "tokens") else 1}
         for name in ("cards", "seats", *PARTS, "total", "left", "tokens")
     ]
-    sources = "; ".join(f"{name}: {one.source}" for name, one in zip(names, placement.PLANS.values(), strict=False))
+    sources = t("construction.on_cards.between").join(
+        t("construction.on_cards.source", name=name, source=library.cited(one.source))
+        for name, one in zip(names, placement.PLANS.values(), strict=False)
+    )
     return plates.table(
         "on_cards", names, columns, cells, title=t("construction.on_cards.title"),
         note=t("construction.on_cards.note", sources=sources, card=number(CARD / GB, digits=0)),

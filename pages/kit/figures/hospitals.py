@@ -21,7 +21,7 @@ from model.architectures import (
 )
 from model.catalogue import Row
 from model.config_json import Described
-from pages.kit import plates, scale, state
+from pages.kit import library, plates, scale, state
 from pages.kit.chapter import number, percent, sentences
 from pages.kit.words import t
 
@@ -202,7 +202,12 @@ def register(now: Settings) -> list[plates.Plate]:
             axis=axis,
             title=t("hospitals.register.title"),
             note=sentences(
-                t("hospitals.register.units", context=f"{now.context:,}", card=now.card.name, source=now.card.source),
+                t(
+                    "hospitals.register.units",
+                    context=f"{now.context:,}",
+                    card=now.card.name,
+                    source=library.cited(now.card.source),
+                ),
                 t("hospitals.register.active"),
             ),
         ),
@@ -215,7 +220,7 @@ def hidden() -> plates.Plate:
         "hidden",
         [entry["name"] for entry in catalogue.undisclosed()],
         [{"label": t("hospitals.hidden.known")}, {"label": t("hospitals.where.source")}],
-        [[t(f"hospitals.hidden.{entry['key']}"), entry["source"]] for entry in catalogue.undisclosed()],
+        [[t(f"hospitals.hidden.{entry['key']}"), library.cited(entry["source"])] for entry in catalogue.undisclosed()],
         title=t("hospitals.hidden.title"),
         note=t("hospitals.hidden.note"),
     )
@@ -233,7 +238,7 @@ def values(row: Row) -> plates.Plate:
         "values",
         [name for name, _, _ in every],
         [{"label": t("hospitals.where.value")}, {"label": t("hospitals.where.source")}],
-        [[_written(content), source] for _, content, source in every],
+        [[_written(content), library.cited(source)] for _, content, source in every],
         title=t("hospitals.where.values", name=row.name),
     )
 
@@ -257,7 +262,8 @@ def published(row: Row) -> plates.Plate:
         digits = rounded(figure.within / unit)
         made = catalogue.computed(figure.what, row.architecture)
         verdict = t("hospitals.where.agrees" if figure.derivable else "hospitals.where.differs")
-        lines.append([number(figure.value / unit, digits), number(made / unit, digits), verdict, figure.source])
+        cited = library.cited(figure.source)
+        lines.append([number(figure.value / unit, digits), number(made / unit, digits), verdict, cited])
     return plates.table(
         "published",
         [t(f"hospitals.said.{figure.what}") for figure in row.published],
