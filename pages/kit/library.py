@@ -28,7 +28,8 @@ CITED = {
     "section": r"sections? ([\d.]*\d)", "table": r"[Tt]able (\d+)", "figure": r"[Ff]ig(?:ure|\.) (\d+)",
     "appendix": r"appendix ([A-Z][\d.]*)", "discussion": r"discussion (\d+)", "day": r"\bday (\d+)",
     "abstract": r"\babstract\b", "sheet": r"data sheet", "product": r"product page", "card": r"model cards?",
-    "manual": r"platform documentation", "counted": r"parameter count", "copies": r"public copies", "secondary": r"\bsecondary\b",
+    "manual": r"platform documentation", "counted": r"parameter count", "copies": r"public copies",
+    "secondary": r"\bsecondary\b",
 }  # fmt: skip
 """Places that a source names which was written down as one English line (assets/catalogue.toml)."""
 
