@@ -2,8 +2,8 @@
 
 A pass is some two thousand small operations. Called from Python each of them lets go of Python's lock and has to wait
 for it again, behind every other visitor's page; TorchScript runs all layers without it, on another core meanwhile, and
-starts each operation sooner. Only layers about which nothing is changed are run here: `engine.py` has the rest, is what
-is meant to be read, and what tests hold this to.
+starts each operation sooner. Only layers that compute alike are run here, what is changed in all of them included;
+`engine.py` has the rest, is what is meant to be read, and what tests hold this to.
 """
 
 # No "from __future__ import annotations" here: TorchScript reads annotations as they are.
@@ -15,8 +15,12 @@ from typing import Any, List, Optional, Tuple  # noqa: UP035
 import torch
 from torch import Tensor
 
+from model.interventions import GATES, Interventions
 
-def _choose(choice_scores: Tensor, groups: int, kept_groups: int, k: int) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
+
+def _choose(
+    choice_scores: Tensor, groups: int, kept_groups: int, k: int, closed: float
+) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
     """`deepseek_v3.choose` for fewer than `MANY` tokens."""
     n = choice_scores.shape[0]
     grouped = choice_scores.view(n, groups, -1)
@@ -24,7 +28,7 @@ def _choose(choice_scores: Tensor, groups: int, kept_groups: int, k: int) -> Tup
     kept = group_scores.topk(kept_groups, -1)[1]
     if kept_groups < groups:
         shut = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, kept, False).unsqueeze(-1)
-        choice_scores = grouped.masked_fill(shut, -float("inf")).view(n, -1)
+        choice_scores = grouped.masked_fill(shut, closed).view(n, -1)
     return group_scores, kept, choice_scores.topk(k, -1)[1]
 
 
@@ -43,6 +47,7 @@ def _layers(
     end: int,
     traced: bool,
     weights: List[List[Tensor]],  # noqa: UP006
+    latent: List[Tensor],  # noqa: UP006
     room: List[Tensor],  # noqa: UP006
     constants: List[Tensor],  # noqa: UP006
     sizes: List[int],  # noqa: UP006
@@ -55,7 +60,8 @@ def _layers(
     rows_in, rows_out, both_ways = constants[0], constants[1], constants[2]
     row_starts, zeros = constants[3], constants[4]
     dense, d, r, p, heads, inner = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-    groups, kept_groups, k, normed = sizes[6], sizes[7], sizes[8], sizes[9]
+    groups, kept_groups, normed, k, gate_rule = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
+    closed = 0.0 if gate_rule == 2 else -float("inf")
     new, count = x.shape[0], rows_in.shape[0]
     befores: List[Tensor] = []  # noqa: UP006
     betweens: List[Tensor] = []  # noqa: UP006
@@ -68,6 +74,8 @@ def _layers(
         if at > 0:
             c_q = torch.layer_norm(low[:, :at], [at], norm_q[index], None, 1e-6)[:, : at // 2]
         c_kv = torch.layer_norm(low[:, at : at + 2 * r], [2 * r], norm_kv[index], None, 1e-6)[:, :r]
+        if len(latent) > 0:
+            c_kv = c_kv @ latent[index].t() @ latent[index]
         rows = store[index, past : past + new]
         torch.cat([c_kv, low[:, at + 2 * r :]], 1, out=rows)
         _turn(rows[:, r:], rope)
@@ -92,13 +100,15 @@ def _layers(
         logits, sigmoids, choice, raw = room[0][m], room[1][m], room[2][m], room[4][m]
         torch.mm(u, ffn_in[index].t(), out=logits)
         torch.sigmoid(logits, out=sigmoids)
+        if gate_rule == 3:
+            torch.softmax(logits, -1, out=sigmoids)
         torch.add(sigmoids, bias[index], out=choice)
-        group_scores, kept, chosen = _choose(choice, groups, kept_groups, k)
+        group_scores, kept, chosen = _choose(choice, groups, kept_groups, k, closed)
         experts, factors = room[6][m], room[7][m]
         room[3][m].copy_(group_scores)
         room[5][m].copy_(kept)
         experts[:, :k].copy_(chosen)
-        torch.gather(sigmoids, 1, chosen, out=raw)
+        torch.gather(sigmoids + bias[index] if gate_rule == 1 else sigmoids, 1, chosen, out=raw)
         weight = factors[:, :k]
         if normed == 1:
             torch.div(raw, raw.sum(-1, keepdim=True).add_(1e-20).div_(scale), out=weight)
@@ -148,7 +158,7 @@ class CompiledLayers:
         self.constants = [engine._rows_in, engine._rows_out, engine._both]
         self.sizes = [
             c.first_k_dense_replace, c.hidden_size, c.kv_lora_rank, c.qk_rope_head_dim, c.num_attention_heads,
-            c.moe_intermediate_size, c.n_group, c.topk_group, c.num_experts_per_tok, int(c.norm_topk_prob),
+            c.moe_intermediate_size, c.n_group, c.topk_group, int(c.norm_topk_prob),
         ]  # fmt: skip
         self.scale, self.eps = float(c.routed_scaling_factor), float(c.rms_norm_eps)
 
@@ -166,18 +176,24 @@ class CompiledLayers:
 
     def run(
         self, x: Tensor, store: Tensor, past: int, rope: Tensor, mask: Tensor | None, first: int, end: int, record: Any,
-        traced: bool,
+        traced: bool, do: Interventions,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:  # fmt: skip
-        """The residual stream after layer `end`; per layer what was before it, between, and the queries (traced)."""
+        """The residual stream after layer `end`; per layer what was before it, between, and the queries (traced).
+
+        Of `do` what holds for every layer: k, the gate's rule, the rank of the latent.
+        """
         room = [
             record.logits, record.scores, record.choice_scores, record.group_scores, record.raw_weights,
             record.kept_groups, record.experts, record.factors,
         ]  # fmt: skip
         constants = [*self.constants, record.row_starts, record.zeros]
+        sizes = [*self.sizes, record.k, GATES.index(do.gate)]
+        rank, whole = do.latent_rank, self.sizes[2]
+        latent = [layer.latent_directions[:rank] for layer in self.layers] if rank is not None and rank < whole else []
         with torch.jit.optimized_execution(False):  # shapes differ from text to text: nothing to specialise on
             x, before, between, queries = self._run(
-                x, store, past, rope, mask, first, end, traced, self.weights, room, constants, self.sizes, self.scale,
-                self.eps,
+                x, store, past, rope, mask, first, end, traced, self.weights, latent, room, constants, sizes,
+                self.scale, self.eps,
             )  # fmt: skip
         return x, list(zip(before, between, queries, strict=True))
 

@@ -10,7 +10,7 @@ At this size a forward pass costs what starting its small operations costs. So
 - RMSNorm, six operations in PyTorch on a CPU, is one: LayerNorm of [x, -x], whose mean is 0 and whose variance is the
   mean square of x. The residual stream is carried as [x, -x]; matrices that write to it are stored as [W, -W];
 - what a trace keeps is written once, where it will stay;
-- layers about which nothing is changed are run by `compiled.py`: the same operations, without Python's lock.
+- layers that compute alike are run by `compiled.py`: the same operations, without Python's lock.
 
 One sequence at a time.
 """
@@ -325,13 +325,15 @@ class Engine:
         rope = self._rope[past : past + len(ids)]
         mask = causal_mask(len(ids), c.num_attention_heads, past)
         fast = self._compiled if self._compiled and self._compiled.layers is self.layers else None  # not a changed copy
-        rest = do.untouched_from(c) if fast and not plain and len(ids) < MANY else c.num_hidden_layers
+        rest = do.alike_from() if fast and not plain and len(ids) < MANY else c.num_hidden_layers
         for index, layer in enumerate(self.layers[: do.stop_after]):
             if index < start:
                 continue
-            if fast and index >= rest:  # nothing is changed from here on: all of them at once
+            if fast and index >= rest:  # no layer is an exception from here on: all of them at once
                 end = do.stop_after or c.num_hidden_layers
-                x, states = fast.run(x, store, past, rope, mask, index, end, record, traced)
+                if not traced:  # one room for all layers: who was silenced below speaks again
+                    record.factors[..., record.k :] = 1.0
+                x, states = fast.run(x, store, past, rope, mask, index, end, record, traced, do)
                 record.states.extend(states)
                 record.boards.extend(one.bias for one in self.layers[index:end] if one.bias is not None)
                 break

@@ -68,11 +68,9 @@ class Interventions:
             reached.append(c.first_k_dense_replace)
         return min([*reached, self.stop_after or c.num_hidden_layers])
 
-    def untouched_from(self, c: ModelConfig) -> int:
-        """The first layer from which on none computes in another way because of this; num_hidden_layers if there is
-        always one above."""
-        if self.latent_rank is not None or self.num_experts_per_tok is not None or self.gate != "noaux_tc":
-            return c.num_hidden_layers
+    def alike_from(self) -> int:
+        """The first layer from which on all compute alike: none of them is named here (k, the gate's rule and the
+        latent's rank change them all)."""
         reached = [layer for layer, _ in self.dismiss | self.force | self.silence_heads]
         return max([*reached, *self.silence_shared, *self.silence_routed], default=-1) + 1
 

@@ -11,7 +11,7 @@ from helpers import CLINIC, HOSPITAL, SMALL, build, some_ids
 from model import compiled
 from model.compiled import CompiledLayers
 from model.engine import _SMALL_EXPERT, Engine
-from model.interventions import Interventions
+from model.interventions import GATES, Interventions
 from model.trace import Trace
 
 SHAPES = {"small": SMALL, "clinic": CLINIC, "hospital": HOSPITAL}
@@ -57,18 +57,30 @@ def changes(c) -> list[Interventions]:
         Interventions(silence_shared=frozenset({first})), Interventions(silence_routed=frozenset({first, last})),
         Interventions(silence_heads=frozenset({(0, 1), (first, 0)})), Interventions(stop_after=first + 1),
         Interventions(stop_after=first + 1, dismiss=frozenset({(first, 0)})), Interventions(num_experts_per_tok=1),
-        Interventions(gate="softmax"), Interventions(latent_rank=2),
+        Interventions(latent_rank=2), *(Interventions(gate=gate) for gate in GATES[1:]),
+        Interventions(latent_rank=1, num_experts_per_tok=2, gate="bias_in_weights", silence_shared=frozenset({first})),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(13))
 def test_changed_below_it_is_the_same_above(engine, read, number):
     do, ids = changes(engine.c)[number], some_ids(engine.c, 9)
     base = engine.trace(ids)
     slow = read(lambda: engine.trace(ids, do))
     equal(engine.trace(ids, do), slow)
     equal(engine.trace(ids, do, base), slow)
-    assert do.untouched_from(engine.c) <= engine.c.num_hidden_layers
+    assert torch.equal(engine.forward(ids, interventions=do)[0], slow.logits)
+
+
+@pytest.mark.parametrize(
+    "do", [Interventions(num_experts_per_tok=1), Interventions(latent_rank=2), *(Interventions(gate=g) for g in GATES)]
+)
+def test_what_changes_every_layer_is_run_at_once(engine, monkeypatch, do):
+    """Or the test above would compare the engine with itself."""
+    ran, run = [], CompiledLayers.run
+    monkeypatch.setattr(CompiledLayers, "run", lambda *given: ran.append(given[6:8]) or run(*given))
+    engine.trace(some_ids(engine.c, 4), do)
+    assert ran == [(0, engine.c.num_hidden_layers)]
 
 
 def test_word_by_word_it_is_the_same(engine, read):
