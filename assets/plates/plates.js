@@ -151,7 +151,7 @@ class Plate {
     this.legend.replaceChildren(...key.map(({ role, text, mark }) => {
       const swatch = el("i", { class: mark ?? "" });
       if (mark === "line") {
-        const dashes = DASHES[lines++ % DASHES.length], strokes = dashes.length === 4 ? [dashes[0], dashes[2], dashes[0]] : dashes.length ? Array(28 / (dashes[0] + dashes[1]) | 0).fill(dashes[0]) : [28];
+        const dashes = DASHES[lines++ % DASHES.length], strokes = dashes.length === 4 ? [dashes[0], dashes[2], dashes[0]] : dashes.length ? Array(Math.round((28 + dashes[1]) / (dashes[0] + dashes[1]))).fill(dashes[0]) : [28];
         swatch.style.gap = `${dashes[1] ?? 0}px`;
         swatch.append(...strokes.map((wide) => { const stroke = el("b"); stroke.style.width = `${wide}px`; stroke.style.background = `var(--${inked(role)})`; return stroke; }));
       }
@@ -443,7 +443,9 @@ class Grid extends Drawn {
   draw() {
     const d = this.d, [rows, cols] = d.axes, wanted = d.cell ?? clamp(Math.round(330 / rows.count), 5, 26);
     this.up = d.from_below ? 1 : -1;
-    const left = d.left ?? 64, slanted = (this.room - left - 2) / cols.count < 34;
+    const left = d.left ?? 64, each = (this.room - left - 2) / cols.count;
+    // A label that does not fit its column stands aslant, where that lets more of it be read.
+    const slanted = each < 34 || (each < 52 && Boolean(cols.labels?.some((one) => fit(one, each / 6.5) !== one)));
     const foot = cols.labels && cols.count <= 64 ? (slanted ? 50 : 24) : 18;
     const c = this.begin(rows.count * wanted + foot + 4);
     if (!c) return;
@@ -493,8 +495,8 @@ class Grid extends Drawn {
       for (let k = 0; k < cols.count; k++) {
         c.save();
         c.translate(left + (k + 0.5) * step, bottom + 4);
-        if (step < 34) { c.rotate(-Math.PI / 4); c.textAlign = "right"; } // to the left, where there is room beside the first
-        if (step > 9 || k % Math.ceil(10 / step) === 0) c.fillText(label(cols, k, step < 34 ? 8 : step / 6.5), 0, 6);
+        if (slanted) { c.rotate(-Math.PI / 4); c.textAlign = "right"; } // to the left, where there is room beside the first
+        if (step > 9 || k % Math.ceil(10 / step) === 0) c.fillText(label(cols, k, slanted ? 8 : step / 6.5), 0, 6);
         c.restore();
       }
     } else {
@@ -784,7 +786,7 @@ class Lines extends Drawn {
     return [clamp(Math.round(((x - this.x(0)) / ((this.x(n - 1) - this.x(0)) || 1)) * (n - 1)), 0, n - 1)];
   }
 
-  facts([i]) { return [...(this.d.texts?.[i] ? [this.d.texts[i]] : []), ...this.series.map((one) => `${one.label}: ${this.number(one.values[i])}`)]; }
+  facts([i]) { return [...(this.d.texts?.[i] ? [this.d.texts[i]] : []), ...this.series.map((one) => this.view.say("pair", { label: one.label, value: this.number(one.values[i]) }))]; }
 
   rows() {
     const axis = this.d.axes[0];
@@ -809,7 +811,7 @@ class Squares extends Drawn {
       this.tops.push(y);
       c.fillStyle = v.colour(this.hot(d.axes[0]) === i ? "ink" : "soft");
       c.textAlign = "left";
-      c.fillText(`${d.axes[0].labels[i]}: ${new Intl.NumberFormat(v.data.lang).format(count)}`, left, y + 8);
+      c.fillText(v.say("pair", { label: d.axes[0].labels[i], value: new Intl.NumberFormat(v.data.lang).format(count) }), left, y + 8);
       y += 20;
       c.fillStyle = v.colour(d.roles?.[i] ?? d.role ?? "patient");
       for (let j = 0; j < count; j++) c.fillRect(left + (j % across) * pitch, y + Math.floor(j / across) * pitch, size, size);

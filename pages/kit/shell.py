@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from copy import copy
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException
@@ -257,7 +257,9 @@ def door(page: str) -> None:
     if state.hidden("pages"):
         return
     at = [path for path, _, _ in PAGES].index(f"pages/{page}.py")
-    with st.container(horizontal=True, horizontal_alignment="distribute", key="doors"):
+    # Onwards is on the right, also from the first page.
+    ends: Literal["distribute", "right"] = "distribute" if at else "right"
+    with st.container(horizontal=True, horizontal_alignment=ends, key="doors"):
         for other, words_key in ((at - 1, "chapter.back"), (at + 1, "chapter.next")):
             if 0 <= other < len(PAGES):
                 path, key, icon = PAGES[other]

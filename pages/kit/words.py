@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import streamlit as st
 
 WORDS = Path(__file__).resolve().parents[2] / "assets" / "words"
 FALLBACK = "en"
+_STRONG = re.compile(r"(?<![“「])( ?)\*\*\{(\w+)\}\*\*( ?)")
 
 
 @cache
@@ -84,7 +86,23 @@ def current() -> str:
 
 def say(lang: str, key: str, **values: object) -> str:
     """The words for `key` in `lang`; KeyError if there are none or a value is missing."""
-    return table(lang)[key].format(**values)
+    text = table(lang)[key]
+    return (_marked(lang, text, values) if "**{" in text else text).format(**values)
+
+
+def _marked(lang: str, text: str, values: dict[str, Any]) -> str:
+    """The words, with marks around a strong value that is nothing but signs: a token that is a full stop would be read
+    as the end of the sentence."""
+    marks = table(lang)["chapter.sign"]
+
+    def mark(found: re.Match[str]) -> str:
+        value = values.get(found[2])
+        if not isinstance(value, str) or not value.strip() or value == "–" or any(sign.isalnum() for sign in value):
+            return found[0]
+        spaces = ("", "") if marks[0] > "\u2e80" else (found[1], found[3])  # wide marks bring their own
+        return spaces[0] + marks.format(sign=f"**{{{found[2]}}}**") + spaces[1]
+
+    return _STRONG.sub(mark, text)
 
 
 def t(key: str, **values: object) -> str:
