@@ -427,19 +427,17 @@ class Engine:
     def shared_output(self, trace: Trace, token: int) -> Tensor:
         """(M, d): what the shared experts added to `token` on every MoE layer that ran; the rest of
         `trace.ffn_output` there is the routed experts'."""
-        c, first = self.c, self.c.first_k_dense_replace
-        out = torch.zeros(trace.chosen.shape[0], c.hidden_size)
-        if not c.n_shared_experts:
-            return out
-        for m, (layer, mid) in enumerate(zip(self.layers[first:], trace.mid[first:, token], strict=False)):
-            if m + first in trace.interventions.silence_shared:
-                continue
-            assert isinstance(layer.module.mlp, MoE)
-            experts = layer.module.mlp.experts
-            u = F.rms_norm(mid, mid.shape, layer.norm_2[: c.hidden_size], c.rms_norm_eps)
-            both = F.linear(u, experts.gate_up[c.n_routed_experts :].flatten(0, 1))
-            gate, up = both.view(c.n_shared_experts, 2, -1).unbind(1)
-            out[m] = (F.silu(gate) * up).flatten() @ experts.down[c.n_routed_experts :].flatten(0, 1)
+        c, first, d, routed = self.c, self.c.first_k_dense_replace, self.c.hidden_size, self.c.n_routed_experts
+        ran = self.layers[first : first + trace.chosen.shape[0]]
+        if not (c.n_shared_experts and ran):
+            return torch.zeros(len(ran), d)
+        experts = [layer.module.mlp.experts for layer in ran if isinstance(layer.module.mlp, MoE)]
+        gate_up, down = (torch.stack([getattr(one, name)[routed:] for one in experts]) for name in ("gate_up", "down"))
+        mid, norms = trace.mid[first : first + len(ran), token], torch.stack([layer.norm_2[:d] for layer in ran])
+        u = F.rms_norm(mid, (d,), None, c.rms_norm_eps) * norms
+        gate, up = torch.einsum("lsnd,ld->lsn", gate_up, u).chunk(2, -1)  # all layers at once: (M, S, m)
+        out = torch.einsum("lsn,lsnd->ld", F.silu(gate) * up, down)
+        out[[layer - first for layer in trace.interventions.silence_shared if layer < first + len(ran)]] = 0.0
         return out
 
     @torch.inference_mode()
