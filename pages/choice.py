@@ -104,6 +104,8 @@ if guessed:
     plates.mount("choice.weighed", [figures.weighed(moe, dense)], {})
     chapter.say("choice.so", said=figures.conclusion(need, moe, dense, every))
     chapter.say("choice.labs", task=t(f"choice.tasks.{state.get('tasks')}"), said=figures.task())
+    if runs := figures.recordings(figures.asked()):
+        st.caption(runs)
     with st.container(horizontal=True, gap="medium"):
         for door in figures.doors():
             st.page_link(f"pages/{door.page}.py", label=door.label, icon=":material/arrow_forward:")

@@ -212,6 +212,16 @@ def test_every_control_changes_what_it_should(app):
     assert usual["models"]["cells"] != shown(opened(app(card="24"), "en"))["models"]["cells"]
 
 
+def test_numbers_of_the_tables_and_labs_have_their_source(app):
+    at = opened(app(tune="1", tasks="single"), "en")
+    table = shown(at)["models"]
+    sources = {name: cells[-1] for name, cells in zip(table["labels"], table["cells"], strict=True)}
+    assert sources[V3.name] == V3.source and sources[BIG.name] == BIG.source and all(sources.values())
+    assert "NVIDIA H100 and H800, data sheet" in table["note"], "of the card's memory"
+    said = " ".join(caption.value for caption in at.caption)
+    assert all(labs.recorded(lab)["commit"] in said for lab in ("cramming", "skill"))
+
+
 def test_kind_of_task_asks_another_lab(app, lab_files):
     """Nothing is recorded here: which lab is missing tells which was asked."""
     for tasks, lab in (("mixed", "mixed"), ("single", "single")):
@@ -239,6 +249,13 @@ def test_every_claim_about_the_price_has_its_verdict_and_a_number(app, monkeypat
         missing = any(words.say(lang, "choice.missing", lab=words.say(lang, f"choice.lab.{lab}")) in measured[0] for lab in LABS)
         assert len(measured) == 1 and (missing or any(char.isdigit() for char in measured[0])), one.key
         assert there or missing == (one.key in OF_LABS), one.key
+        source = " ".join(part["text"] for part in card["parts"] if part.get("soft"))
+        assert all(catalogue.find(row).name in source for row in figures.BLUEPRINTS.get(one.key, ())), one.key
+        for lab in figures.RECORDED.get(one.key, ()) if there else ():
+            file = labs.recorded(lab)
+            assert file["command"] in source and file["commit"] in source, "a measured number says where it comes from"
+    assert set(figures.BLUEPRINTS) | set(figures.RECORDED) == {one.key for one in claims}
+    assert set(figures.RECORDED) == OF_LABS
     suits = cards[[one.key for one in claims].index("suits")]
     assert suits["badge"]["text"] == words.say(lang, "facts.verdict.unknown")
 

@@ -48,7 +48,7 @@ class Diverged(UserError):
 
     def __init__(self, step: int) -> None:
         super().__init__(
-            f"The run diverged at step {step}: its loss is no number any more. Lower the learning rate.",
+            f"The run diverged at step {step}: its loss is no number any more. Use another seed or milder settings.",
             "lab_diverged", step=step,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from model import architectures, catalogue, choice, crossings
+from model import UserError, architectures, catalogue, choice, crossings, labs
 from model.architectures import PRECISIONS
 from model.choice import Found, Judged, Need
 from model.config import ModelConfig
@@ -30,6 +30,15 @@ SHOWN = (
 """Rows of the catalogue that are judged beside the two that are weighed, MoE first."""
 LABS = {  # claim -> the lab whose measurement stands beside it, where that is not the claim's own first page
     "subjects": ("timetable",), "suits": ("miniatures", "cramming"), "easy": ("skill",), "faster": ("hospitals",),
+}  # fmt: skip
+BLUEPRINTS = {  # claim -> rows of the catalogue that its numbers are reckoned from
+    "rooms": ("deepseek-v3",), "traffic": ("deepseek-v3",), "deployment": ("deepseek-v3", "llama-3-1-70b"),
+    "easy": ("deepseek-v3", "llama-3-1-70b"), "faster": ("deepseek-v3", "llama-3-1-405b"),
+    "poor": ("deepseek-v3", "llama-3-1-70b"),
+}  # fmt: skip
+RECORDED = {  # claim -> labs whose recorded runs its numbers are read from
+    "tuning": ("skill",), "balance": ("queues",), "traffic": ("ambulances",), "overfitting": ("cramming",),
+    "banks": ("timetable",), "sets": ("timetable",), "subjects": ("timetable",), "suits": ("miniatures", "cramming"),
 }  # fmt: skip
 CARD = catalogue.cards()[[one.bytes for one in catalogue.cards()].index(80e9)].name  # on which claims are reckoned
 HOLDS = ("both", "moe", "dense", "none")
@@ -163,12 +172,12 @@ def table(need: Need, every: Sequence[Judged]) -> plates.Plate:
             return t("choice.fits.short")
         return t(f"choice.fits.{'yes' if one.fits else 'no'}")
 
-    columns = ("fits", "needed", "cards", "flops", "cache", "trained", "total", "kind")
+    columns = ("fits", "needed", "cards", "flops", "cache", "trained", "total", "kind", "source")
     cells = [
         [
             verdict(one), gigabytes(one.needed), f"{one.cards:,}", gigaflops(one.flops), gigabytes(one.cache),
             tokens(one.trained), t("choice.unit.billions", n=_short(one.total / GIGA)),
-            t(f"choice.kind.{'moe' if one.moe else 'dense'}"),
+            t(f"choice.kind.{'moe' if one.moe else 'dense'}"), library.cited(one.row.source),
         ]
         for one in every
     ]  # fmt: skip
@@ -180,7 +189,10 @@ def table(need: Need, every: Sequence[Judged]) -> plates.Plate:
         [{"label": t(f"choice.column.{name}")} for name in columns],
         cells,
         title=t("choice.fits.title", memory=gigabytes(need.memory)),
-        note=t("choice.fits.note", names=names, memory=gigabytes(need.memory)),
+        note=sentences(
+            t("choice.fits.note", names=names, memory=gigabytes(need.memory)),
+            t("choice.fits.card", card=card().name, source=library.cited(card().source)),
+        ),
     )
 
 
@@ -251,10 +263,35 @@ def task() -> str:
     return sentences(*said)
 
 
+def asked() -> list[str]:
+    """The labs that `task` speaks of."""
+    return ["miniatures" if state.get("tasks") == "mixed" else "cramming", *(["skill"] if state.get("tune") else [])]
+
+
 def doors() -> list[library.Door]:
-    """The labs that `task` speaks of, as far as their pages are there."""
-    pages = ["miniatures" if state.get("tasks") == "mixed" else "cramming", *(["skill"] if state.get("tune") else [])]
-    return [door for door in (library.door([page]) for page in pages) if door]
+    """The same, as far as their pages are there."""
+    return [door for door in (library.door([page]) for page in asked()) if door]
+
+
+def recordings(names: Sequence[str]) -> str:
+    """How recorded runs came about: command, commit and seeds of each lab, as far as they are there."""
+    said = []
+    for name in names:
+        try:
+            file = labs.recorded(name)
+        except UserError:
+            continue
+        said.append(t("choice.source.lab", command=file["command"], commit=file["commit"], seeds=len(file["runs"])))
+    return t("choice.source.recorded", runs=t("choice.source.between").join(said)) if said else ""
+
+
+def origin(key: str) -> str:
+    """Where a claim's numbers come from: blueprints of the catalogue, recorded runs, or both."""
+    rows = [catalogue.find(name) for name in BLUEPRINTS.get(key, ())]
+    said = [t("choice.source.row", name=row.name, source=library.cited(row.source)) for row in rows]
+    reckoned = t("choice.source.reckoned", rows=t("choice.source.between").join(said)) if said else ""
+    told = [one for one in (reckoned, recordings(RECORDED.get(key, ()))) if one]
+    return sentences(*told) if told else ""
 
 
 def conclusion(need: Need, moe: Judged, dense: Judged, every: Sequence[Judged]) -> str:
@@ -396,7 +433,11 @@ def verdicts() -> plates.Plate:
             entry["door"] = {"page": door.page, "text": t("facts.page", page=door.label)}
         said = measured(one.key)
         if said:
-            entry["parts"] = [*entry["parts"], {"label": t("choice.measured.label"), "text": said}]
+            entry["parts"] = [
+                *entry["parts"],
+                {"label": t("choice.measured.label"), "text": said},
+                *([{"text": source, "soft": True}] if (source := origin(one.key)) else []),
+            ]
         entries.append(entry)
     return plates.cards(
         "verdicts", entries, title=t("choice.verdicts.title"), note=t("choice.verdicts.note", **facts.tally(several))
