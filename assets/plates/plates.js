@@ -9,7 +9,7 @@ const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.u
 
 const LIT = 1, CLOSED = 2; // bits of a mask
 // Lines are told apart without colour too; the key draws the same strokes and gaps.
-const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
+const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [14, 5]];
 // The desk's pale gold is for areas; by day a line of it would hardly be seen.
 const inked = (role) => (role === "desk" ? "desk-edge" : role);
 
@@ -68,7 +68,8 @@ class View {
 
   // What an index of an axis is called: its label where it has one, with the axis' own words around it.
   nameOf(axis, index) {
-    return this.say(`axis_${axis.name}`, { index: index + (axis.offset ?? 0), label: axis.labels?.[index] ?? index + (axis.offset ?? 0) });
+    const number = index + (axis.offset ?? 0), said = axis.labels?.[index] ?? number, one = `axis_${axis.name}_one`;
+    return this.say(String(said) === "1" && one in this.data.words ? one : `axis_${axis.name}`, { index: number, label: said });
   }
 
   point(at) { // at: {axis name: index}; the same things light up everywhere
@@ -741,7 +742,7 @@ class Lines extends Drawn {
     const mark = (i) => axis.labels?.[i]?.slice(0, 7) ?? String(i + (axis.offset ?? 0));
     for (let i = 0; i < n; i += every) {
       let text = mark(i);
-      if (!i && /^[\d.,]+$/.test(text)) { // the first number says what is counted, where there is room for it
+      if (!i && /^[\d.,]+[kM]?$/.test(text)) { // the first number says what is counted, where there is room for it
         const named = v.nameOf(axis, i), room = (n > every ? this.x(every) - wide(mark(every)) / 2 : this.width) - 8;
         if (this.x(0) + wide(named) / 2 < room && wide(named) / 2 < this.x(0)) text = named;
       }
