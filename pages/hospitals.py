@@ -111,9 +111,11 @@ typed = st.text_area(
     placeholder='{"model_type": …}',
 )
 drop = '[data-testid="stFileUploaderDropzone'  # what the uploader itself says is English, and of another limit
+too_large = t("hospitals.own.too_large", limit=config_json.MOST_BYTES // KILO)  # it shows that to a pointer alone
 st.html(
     f'<style>{drop}Instructions"] {{ display: none; }} {drop}"] button p {{ font-size: 0; }}'
-    f'{drop}"] button p::after {{ content: "{t("hospitals.own.choose")}"; font-size: 1rem; }}</style>'
+    f'{drop}"] button p::after {{ content: "{t("hospitals.own.choose")}"; font-size: 1rem; }}'
+    f'[data-testid="stFileUploader"]:has([aria-invalid="true"])::after {{ content: "{too_large}"; }}</style>'
 )
 file = st.file_uploader(t("hospitals.own.upload"), type=["json"], key="hospitals.file")
 if content := file.getvalue() if file else typed.strip():

@@ -286,5 +286,9 @@ def test_drawn_touched_and_fits_a_phone(server, browser):
     page.get_by_role("button", name="Interns on a floor: one less").click()
     screens.until(page, "before => [...document.querySelectorAll('*')].some((e) => e.shadowRoot && [...e.shadowRoot.querySelectorAll('figure')].some((f) => f.innerText.includes('yours') && f.innerText !== before))", before)
     page.wait_for_url("**experts=128**", timeout=10_000)
+    page.locator("input[type=file]").set_input_files(
+        {"name": "config.json", "mimeType": "application/json", "buffer": b" " * 5_000_000})  # fmt: skip
+    screens.until(page, "said => getComputedStyle(document.querySelector('[data-testid=stFileUploader]'), '::after').content === said",
+                  f'"{words.say("en", "hospitals.own.too_large", limit=64)}"')  # fmt: skip
     assert not page.evaluate("document.documentElement.scrollWidth > innerWidth + 1") and wrong == []
     context.close()
