@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 
 import pytest
@@ -13,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from model import catalogue, config_json
 from model.architectures import PRECISIONS, active, storeys, total
-from pages.kit import state, words
+from pages.kit import library, state, words
 from pages.kit.figures import hospitals
 
 PAGE = "pages/hospitals.py"
@@ -292,3 +293,17 @@ def test_drawn_touched_and_fits_a_phone(server, browser):
                   f'"{words.say("en", "hospitals.own.too_large", limit=64)}"')  # fmt: skip
     assert not page.evaluate("document.documentElement.scrollWidth > innerWidth + 1") and wrong == []
     context.close()
+
+
+def test_sources_are_told_in_the_visitors_language():
+    line = "mistral.ai, Mixtral of experts, 11 December 2023; NVIDIA H100 and H800, data sheet; A, arXiv 1, section 3.4.1"
+    with words.speaking("en"):
+        assert library.cited(line) == line
+    with words.speaking("zh"):
+        assert library.cited(line) == (
+            "mistral.ai, Mixtral of experts，2023 年 12 月 11 日; NVIDIA H100 和 H800，数据手册; A, arXiv 1，3.4.1 节"
+        )
+        rows = library.read("catalogue")
+        told = {library.cited(source) for source in re.findall(r"'source': '([^']+)'", str(rows))}
+    assert len(told) > 30
+    assert not re.search(r"\b(sections?|table|appendix|abstract|data sheet|model card|day) \b", " ".join(told))

@@ -163,3 +163,16 @@ def test_an_error_without_words_still_gives_a_sentence(monkeypatch):
     monkeypatch.setattr(words, "current", lambda: "en")
     assert words.error_sentence(Strange("The pipe is blocked. Open it.")) == "The pipe is blocked. Open it."
     assert words.error_sentence(RuntimeError("secret")) == words.tables()["en"]["error.unknown"]
+
+
+def test_a_token_that_is_only_a_sign_stands_in_quotation_marks():
+    def said(lang, value, text="Then **{token}** came; “**{token}**” it was."):
+        return words.marked(lang, text, {"token": value}).format(token=value)
+
+    assert said("en", ".") == "Then “**.**” came; “**.**” it was."
+    assert said("en", "\\.") == "Then “**\\.**” came; “**\\.**” it was."  # as Markdown wants it written
+    for plain in ("fever", "3", "发烧", "–", "", " "):
+        assert said("en", plain) == f"Then **{plain}** came; “**{plain}**” it was."
+    # Chinese marks bring their own space.
+    assert said("zh", "。", "其中 3 位 **{token}** 也看过") == "其中 3 位「**。**」也看过"
+    assert said("zh", "我", "其中 3 位 **{token}** 也看过") == "其中 3 位 **我** 也看过"

@@ -70,7 +70,7 @@ def fill(key: str, **values: object) -> str:
     lang = words.current()
     if state.hidden("pages"):
         return words.t(key, **values)
-    return linked(lang, key).format(**values, _glossary=_carried(lang))
+    return words.marked(lang, linked(lang, key), values).format(**values, _glossary=_carried(lang))
 
 
 def _carried(lang: str) -> str:

@@ -86,13 +86,14 @@ def current() -> str:
 
 def say(lang: str, key: str, **values: object) -> str:
     """The words for `key` in `lang`; KeyError if there are none or a value is missing."""
-    text = table(lang)[key]
-    return (_marked(lang, text, values) if "**{" in text else text).format(**values)
+    return marked(lang, table(lang)[key], values).format(**values)
 
 
-def _marked(lang: str, text: str, values: dict[str, Any]) -> str:
+def marked(lang: str, text: str, values: dict[str, Any]) -> str:
     """The words, with marks around a strong value that is nothing but signs: a token that is a full stop would be read
     as the end of the sentence."""
+    if "**{" not in text:
+        return text
     marks = table(lang)["chapter.sign"]
 
     def mark(found: re.Match[str]) -> str:
