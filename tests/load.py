@@ -101,10 +101,10 @@ class Mount:
     id: str
     name: str
     fragment: str
-    text: str
+    text: bytes
 
     def data(self) -> dict[str, Any]:
-        return json.loads(self.text)[0]
+        return json.loads(self.text)
 
 
 @dataclass
@@ -216,7 +216,7 @@ class Learner:
         self.parts.setdefault(fragment, path)
         if kind == "bidi_component":
             one = element.bidi_component
-            self.mounts[one.id] = Mount(one.id, one.component_name, fragment, one.json)
+            self.mounts[one.id] = Mount(one.id, one.component_name, fragment, one.bytes)
         elif kind == "text_input" and element.text_input.id.endswith("sentence_box"):
             self.box, self.typing = element.text_input.id, fragment
             if element.text_input.set_value:
@@ -259,7 +259,7 @@ class Learner:
         for mount in self.mounts.values():
             if mount.name == "building":
                 return _joined(mount.data()["tokens"])
-            if mount.name == "plates" and '"tokens_token"' in mount.text:
+            if mount.name == "plates" and b'"tokens_token"' in mount.text:
                 return next(_joined(p["tokens"]) for p in mount.data()["plates"] if p["id"] == "tokens_token")
         return None
 

@@ -41,8 +41,7 @@ def open_page(path: str, lang: str = "en", **query: object) -> AppTest:
 
 def sent(component: Any) -> Any:
     """What a component of the page was given to draw (see `plates.packed`)."""
-    found = json.loads(component.proto.json)
-    return found[0] if isinstance(found, list) else found
+    return json.loads(component.proto.bytes or component.proto.json)
 
 
 def fine(at: AppTest) -> bool:

@@ -121,7 +121,7 @@ def page_of(number: int, said: str) -> bytes:
     one = message.delta.new_element.bidi_component
     one.id, one.component_name = "x-plates.a.who", "plates"
     tokens = [{"text": said, "special": False, "partial": False}]
-    one.json = json.dumps([{"page": "a.who", "plates": [{"id": "tokens_token", "kind": "tokens", "tokens": tokens}]}])
+    one.bytes = json.dumps({"page": "a.who", "plates": [{"id": "tokens_token", "kind": "tokens", "tokens": tokens}]}).encode()
     return message.SerializeToString()
 
 

@@ -103,7 +103,7 @@ def test_a_link_sets_what_it_says(one, lang):
 def everything(at) -> str:
     """All words of a page: its own and those of its pictures and controls."""
     said = [one.value for kind in ("title", "subheader", "markdown", "caption") for one in at.get(kind)]
-    said += [one.proto.json for one in at.get("bidi_component")]
+    said += [(one.proto.bytes.decode() or one.proto.json) for one in at.get("bidi_component")]
     said += [one.proto.label for one in at.get("download_button")]
     for kind in ("button", "toggle", "segmented_control", "pills", "button_group", "selectbox", "text_input", "number_input", "select_slider", "slider"):
         for one in at.get(kind):

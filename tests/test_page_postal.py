@@ -311,7 +311,7 @@ def test_small_numbers():
 
 def test_the_head_is_in_the_link(page):
     at = page("en", head=3)
-    part = next(screens.sent(c) for c in at.get("bidi_component") if "step_head" in c.proto.json)
+    part = next(screens.sent(c) for c in at.get("bidi_component") if b"step_head" in c.proto.bytes)
     assert part["picked"]["head"] == 3 and set(part["picks"]) >= {"head", "token", "floor"}
     assert at.query_params["head"] in ("3", ["3"])
 

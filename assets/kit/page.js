@@ -33,7 +33,8 @@ function oneStepARun() {
   };
 }
 
-export default function ({ data: [data], setTriggerValue }) {
+export default function ({ data: sent, setTriggerValue }) {
+  const data = JSON.parse(new TextDecoder().decode(sent));
   document.documentElement.lang = data.lang;
   document.documentElement.toggleAttribute("data-projector", data.projector);
   for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
