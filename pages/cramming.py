@@ -116,4 +116,4 @@ def draw(points: Sequence[Mapping[str, Any]]) -> None:
 
 live.panel(experiment, trial, draw)
 st.caption(t("cramming.recorded", command=record["command"], commit=record["commit"], seeds=len(runs)))
-chapter.end(visit, "small", "sets")
+chapter.end(visit, "small", "niche", "sets")

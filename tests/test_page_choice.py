@@ -242,7 +242,7 @@ def test_every_claim_about_the_price_has_its_verdict_and_a_number(app, monkeypat
         labs.recorded.cache_clear()
     cards = shown(at)["verdicts"]["cards"]
     claims = [one for one in facts.claims() if one.part == "price"]
-    assert fine(at) and len(cards) == len(claims) == 13
+    assert fine(at) and len(cards) == len(claims) == 14
     for card, one in zip(cards, claims, strict=True):
         assert card["badge"]["text"] == words.say(lang, f"facts.verdict.{one.verdict}") and card["links"], one.key
         measured = [part["text"] for part in card["parts"] if part.get("label")]

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from model import labs
 from model.labs import cramming as lab
+from model.labs._spread import apart
 from pages.kit import chapter, state, words
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,3 +163,14 @@ def test_no_record(monkeypatch):
 
 def test_percent_is_written_as_the_page_writes_it():
     assert chapter.percent(0.1234) == percent(0.1234)
+
+
+def test_what_is_said_of_the_rare_disease_is_so():
+    """A bend of this page says that there the runs with and without the crowding board overlap."""
+    file = labs.recorded("queues")
+    arms = [kind for kind, _ in file["settings"]["arms"]]
+
+    def ends(kind: str) -> list[float]:
+        return [run["points"][-1]["arms"][arms.index(kind)]["rare"]["loss"] for run in file["runs"]]
+
+    assert apart(ends("bias"), ends("none")) == 0

@@ -31,10 +31,12 @@ SHOWN = (
 LABS = {  # claim -> the lab whose measurement stands beside it, where that is not the claim's own first page
     "subjects": ("timetable",), "suits": ("miniatures", "cramming"), "easy": ("skill",), "faster": ("hospitals",),
 }  # fmt: skip
+SINCE = 2025  # the year after the talk
 BLUEPRINTS = {  # claim -> rows of the catalogue that its numbers are reckoned from
     "rooms": ("deepseek-v3",), "traffic": ("deepseek-v3",), "deployment": ("deepseek-v3", "llama-3-1-70b"),
     "easy": ("deepseek-v3", "llama-3-1-70b"), "faster": ("deepseek-v3", "llama-3-1-405b"),
     "poor": ("deepseek-v3", "llama-3-1-70b"),
+    "shunned": tuple(row.key for row in catalogue.rows() if row.year >= SINCE),
 }  # fmt: skip
 RECORDED = {  # claim -> labs whose recorded runs its numbers are read from
     "tuning": ("skill",), "balance": ("queues",), "traffic": ("ambulances",), "overfitting": ("cramming",),
@@ -363,6 +365,13 @@ def measured(key: str) -> str | None:
                 dense_bank=share(bank.dense), dense=share(new.dense), seeds=new.seeds,
             ),
         )  # fmt: skip
+    if key == "shunned":
+        several = catalogue.rows()
+        late = [row for row in several if row.year >= SINCE]
+        experts = [sum(row.architecture.num_moe_layers > 0 for row in each) for each in (several, late)]
+        return t(
+            "choice.measured.shunned", all=len(several), late=len(late), moe=experts[0], late_moe=experts[1], year=SINCE
+        )
     if key in ("banks", "sets", "subjects"):
         stream = choice.stream()
         return _or_missing(
