@@ -12,4 +12,5 @@ else:  # once, before the first visitor: `streamlit run` asks for what answers t
     from pages.kit import host
 
     host.few_arenas()
+    host.keep_downloads()
     app = st.App(__file__, middleware=host.MIDDLEWARE)

@@ -125,6 +125,32 @@ def test_files_that_lie_about_are_few(monkeypatch):
     assert put("you")[0]["status"] == 429
 
 
+def test_a_file_made_for_a_browser_is_there_until_it_was_fetched(monkeypatch):
+    """Runs of anybody end meanwhile, and each of them throws away what belongs to no visit."""
+    from streamlit.runtime.media_file_manager import MediaFileManager
+    from streamlit.runtime.media_file_storage import MediaFileStorageError
+    from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
+
+    for name in ("execute_deferred", "_get_inactive_file_ids"):
+        monkeypatch.setattr(MediaFileManager, name, getattr(MediaFileManager, name))
+    host.keep_downloads()
+    host.keep_downloads()  # a second time changes nothing
+    now = time.monotonic()
+    monkeypatch.setattr(host.time, "monotonic", lambda: now)
+    store = MemoryMediaFileStorage("/media")
+    files = MediaFileManager(store)
+    address = files.execute_deferred(files.add_deferred(lambda: "a worksheet", "text/html", "1.0", "sheet.html"))
+    made = Path(address).stem
+    for _ in range(5):
+        files.remove_orphaned_files()
+    assert store.get_file(made).content == b"a worksheet"
+    now += host.FETCHED + 1
+    for _ in range(2):
+        files.remove_orphaned_files()
+    with pytest.raises(MediaFileStorageError):
+        store.get_file(made)
+
+
 def test_the_door_brings_in_little():
     """`streamlit run` imports app.py before it listens: neither torch nor a page belongs there."""
     source = "import app, sys; print(sorted({'torch', 'pandas', 'pages.kit.shell', 'pages.kit.words'} & set(sys.modules)))"

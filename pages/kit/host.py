@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import ctypes
+import functools
 import hashlib
 import html
 import os
@@ -18,7 +19,6 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ MOST_KEPT = 4 * 2**20  # bytes of files that one visitor may have sent and not t
 MOST_KEPT_BY_ALL = 64 * 2**20
 M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3  # malloc.h
 LARGE = 2**20  # bytes of a block that is given back to the system as soon as it is free
+FETCHED = 60.0  # seconds within which a browser has fetched a file that was made for it
 FRAMES = "TOKEN_HOSPITAL_FRAMES"  # whose pages may show this one inside of theirs: addresses with spaces
 
 
@@ -50,10 +51,37 @@ def few_arenas() -> None:
             library.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
+def keep_downloads() -> None:
+    """Keep a file that is made when its button is pressed until the browser has had time to fetch it. It belongs to no
+    visit, and Streamlit deletes what belongs to none with the second run that ends after it, anybody's: in a class,
+    whose screens ask every other second, that is often before the browser has asked for it."""
+    from streamlit.runtime.media_file_manager import MediaFileManager as Files
+
+    if hasattr(Files, "made"):
+        return
+    made: dict[str, float] = {}
+    make, unused = Files.execute_deferred, Files._get_inactive_file_ids
+
+    @functools.wraps(make)
+    def execute_deferred(self: Files, file_id: str) -> str:
+        address = make(self, file_id)
+        made[Path(address).stem] = time.monotonic()
+        return address
+
+    @functools.wraps(unused)
+    def _get_inactive_file_ids(self: Files) -> set[str]:
+        now = time.monotonic()
+        for one in [one for one, at in list(made.items()) if at < now - FETCHED]:
+            made.pop(one, None)
+        return unused(self) - set(made)
+
+    Files.made, Files.execute_deferred, Files._get_inactive_file_ids = made, execute_deferred, _get_inactive_file_ids
+
+
 # -- headers -----------------------------------------------------------------------------------------------------------
 
 
-@cache
+@functools.cache
 def _inline_scripts() -> str:
     """The scripts that stand in Streamlit's own page, by what they are."""
     page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text("utf-8")
