@@ -33,7 +33,7 @@ def picture(sentence: str) -> dict[str, Any] | None:
 def done() -> bool:
     """Whether somebody has opened the model already."""
     service = sys.modules.get("pages.kit.service")
-    return service is not None and service.is_open()
+    return (is_open := getattr(service, "is_open", None)) is not None and is_open()  # another may be importing it
 
 
 def load() -> None:
