@@ -65,7 +65,8 @@ with st.container(border=True, key="quiz card"):
     if said is None:
         st.caption(t("quiz.keys", options=len(one.options)))
     else:
-        verdict = "" if said == quiz.SKIPPED else t("chapter.right" if said == one.right else "chapter.wrong") + " "
+        how = "right" if said == one.right else "wrong"
+        verdict = "" if said == quiz.SKIPPED else t(f"quiz.verdict.{how}") + " "
         st.markdown(verdict + one.why(lang, markup=True))
         if depth == "code":
             lines = figures.KINDS[one.kind].source()

@@ -204,6 +204,72 @@ def test_a_lesson_from_its_code_to_its_end(server, screen):
     expect(student.locator(".st-key-class_bar")).to_have_count(0)
 
 
+def lit(page: Page, selector: str) -> dict[str, float]:
+    """Where what a stop of the lesson is about is outlined, once it has come to rest."""
+    expect(page.locator(selector)).to_have_css("outline-style", "solid", timeout=PATIENCE)
+    was, end = None, time.monotonic() + PATIENCE / 1000
+    while (box := page.locator(selector).bounding_box()) != was:
+        assert time.monotonic() < end
+        was = box
+        page.wait_for_timeout(600)
+    return box
+
+
+def test_a_lesson_on_a_projector_and_on_a_students_phone(server, screen):
+    """By what stands on the screens alone: the class's bar covers nothing of what is lit up, the student's screen shows
+    it too, the network may go for a while, and after the last stop there is a way to the quiz."""
+    def projected(name: str) -> None:
+        expect(teacher.get_by_role("heading", level=1)).to_have_text(say("en", f"{name}.title"), timeout=PATIENCE)
+        settle(teacher)
+
+    teacher = screen(f"{server}/together?lang=en")
+    code = open_class(teacher)
+    press(teacher, "teacher.open")
+    teacher.get_by_text(say("en", "teacher.projector.switch"), exact=True).last.click()
+    expect(teacher.locator("html")).to_have_attribute("data-projector", "", timeout=PATIENCE)
+    projected("together")
+    student = screen(f"{server}/together?class={code}", locale="zh-CN", width=390)
+    bar_says(student, "waits", "zh")
+    press(teacher, "together.lesson")
+    teacher.get_by_role("link", name=say("en", "lesson.list.begin_of", minutes=5)).click()
+    projected("lobby")
+    title(student, "lobby", "zh")
+    teacher.keyboard.press("PageDown")
+    projected("department")
+    title(student, "department", "zh")
+    scores, opinions = ".st-key-plates-department-score", ".st-key-plates-department-opinions"
+    above = teacher.locator(".st-key-class_bar").bounding_box()
+    assert above["y"] + above["height"] <= lit(teacher, scores)["y"] < 300
+    assert 0 <= lit(student, scores)["y"] < 500, "no scrolling about"
+
+    teacher.keyboard.press("PageDown")  # on the same page
+    assert 0 <= lit(student, opinions)["y"] < 500 and lit(teacher, opinions)["y"] < 300
+    bar_says(student, "follows", "zh")
+    expect(student.locator(".st-key-lesson .bar")).to_have_count(0)
+
+    teacher.context.set_offline(True)
+    teacher.keyboard.press("PageDown")
+    lesson = teacher.locator(".st-key-lesson .bar")
+    expect(lesson.locator(".time")).to_have_text(say("en", "lesson.bar.waits"), timeout=PATIENCE)
+    teacher.context.set_offline(False)
+    projected("postal")
+    title(student, "postal", "zh")
+    expect(lesson.locator(".time")).not_to_have_text(say("en", "lesson.bar.waits"))
+
+    teacher.keyboard.press("PageDown")
+    projected("facts")
+    teacher.keyboard.press("PageDown")  # a remote's key leads nowhere from there
+    lesson.get_by_role("link", name=say("en", "lesson.bar.quiz")).click()
+    projected("quiz")
+    title(student, "quiz", "zh")
+    expect(lesson).to_have_count(0)
+    assert "lesson" not in link(teacher)
+    until_link(student, quiz=link(teacher)["quiz"])
+    for page in (student, teacher):
+        settle(page)
+        assert violations(page) == []
+
+
 def test_only_the_holder_of_the_teachers_link_steers(server, screen):
     teacher = screen(f"{server}/together?lang=en")
     code = open_class(teacher)

@@ -87,7 +87,7 @@ def test_the_story_is_told_in_the_order_of_the_house():
 def test_every_stop_opens_what_can_be_set(key):
     stop, clear = STOPS[key], library.read("lessons")["clear"]
     assert stop.page in PAGES and stop.light
-    assert set(library.read("lessons")["stop"][key]) <= {"page", "minutes", "example", "token", "set", "light"}
+    assert set(library.read("lessons")["stop"][key]) <= {"page", "minutes", "example", "token", "set", "light", "asks"}
     for name, value in stop.own.items():
         assert state.TABLE[name].link and state.TABLE[name].valid(value), name
         assert name not in ("lang", "sentence", "lesson", "stop", "lock", "hide")
@@ -198,6 +198,7 @@ def test_a_link_that_names_only_the_stop_opens_it(key):
         assert said(at, name) == value, name
     assert address(at) == {"lang": "en", "lesson": "45", "stop": key, **bar_link(stop)}
     assert set(stop.light) & keys_on(at), "something to look at, at once"
+    assert bar["asks"] == stop.asks and {stop.asks} - {None} <= keys_on(at)
     at = at.switch_page(PAGES[stop.page]).run()  # for AppTest it is still the page that was asked for
     while any(str(button.key).endswith(".skip") for button in at.button):
         at = skip(at)
@@ -327,6 +328,22 @@ def test_a_link_keeps_what_else_it_says():
     """A teacher's link with an own sentence and another floor: the stop opens the rest."""
     at = screens.open_page("pages/department.py", "zh", lesson=20, stop="intervene", s=OWN, floor=7, change="softmax")
     assert (said(at, "sentence"), said(at, "floor"), said(at, "change")) == (OWN, 7, "softmax") and fine(at)
+
+
+@pytest.mark.parametrize("page", ["guide", "quiz"])
+def test_a_page_beside_the_story_stays_when_it_is_loaded_again(clinic, page):
+    at = screens.open_page(f"pages/{page}.py", "en", lesson=20, stop="judge")
+    assert fine(at) and at.title[0].value == words.say("en", f"{page}.title") and not component(at, "bar")["there"]
+
+
+def test_after_the_last_stop_the_bar_leads_to_the_quiz(clinic):
+    at = to(begin(5), "judge", 5)
+    bar = component(at, "bar")
+    assert bar["next"] is None and bar["quiz"]["page"] == "quiz" and {"lesson", "stop"} <= set(bar["quiz"]["drop"])
+    before = component(follow(at, bar["back"]), "bar")
+    assert before["next"] and before["quiz"] is None
+    at = screens.open_page("pages/facts.py", "en", lesson=5, stop="judge", hide="pages")
+    assert component(at, "bar")["quiz"] is None, "a teacher's link may leave out other pages"
 
 
 def test_the_list_of_stops_can_be_opened_while_a_lesson_runs():

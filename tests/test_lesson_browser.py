@@ -244,6 +244,15 @@ def test_the_light_moves_on_when_the_question_is_answered(house):
     expect(page.locator(".st-key-predict-round-settles")).not_to_have_css("outline-style", "solid")
 
 
+def test_a_question_whose_answer_opens_the_picture_is_lit_up_first(house):
+    page = house("heads", lesson=20, stop="heads")
+    at_stop(page, [stop.key for stop in LESSON.stops].index("heads"))
+    lit(page, ".st-key-predict-heads-most")
+    page.get_by_role("button", name=words.say("en", "chapter.show_me")).click()
+    expect(page.locator("[data-plate=patterns]")).to_have_css("outline-style", "solid", timeout=PATIENCE)
+    expect(page.locator(".st-key-predict-heads-most")).not_to_have_css("outline-style", "solid")
+
+
 @pytest.mark.parametrize("lang,scheme,width", [("en", "light", 1400), ("zh", "dark", 390)], ids=["day", "night"])
 def test_axe_finds_nothing_serious_in_the_bar(house, lang, scheme, width):
     page = house("department", lang, width=width, height=900, scheme=scheme, lesson=45, stop="consult")

@@ -239,6 +239,48 @@ def test_students_follow_page_and_settings_but_not_language_and_depth(lang):
     assert "setting.change" not in pupil.session_state and "setting.projector" not in pupil.session_state
 
 
+def light(at: AppTest) -> dict | None:
+    """What the light of a lesson is told on a student's screen."""
+    data = [screens.sent(one) for one in at.get("bidi_component") if one.proto.component_name == "lesson"]
+    return next((one for one in data if one["kind"] == "light"), None)
+
+
+def test_students_see_what_a_stop_of_the_lesson_lights_up():
+    first = teacher()
+    pupil = student(first)
+    first = go(first, "pages/department.py", lesson=20, stop="eight")
+    pupil = again(pupil)
+    assert fine(pupil) and title(pupil) == say("en", "department.title")
+    assert light(pupil)["stop"] == "eight" and light(pupil)["light"] == ["plates.department.corridors"]
+    assert "setting.lesson" not in pupil.session_state, "the bar is the teacher's"
+    assert say("en", "together.bar.follows") in bar(pupil)
+    first = go(first, "pages/department.py", stop="consult")  # nothing else changes
+    pupil = again(pupil)
+    assert light(pupil)["stop"] == "consult" and say("en", "together.bar.follows") in bar(pupil)
+    pupil = press(pupil, "class_wander")
+    assert light(pupil) is None
+    pupil = press(pupil, "class_rejoin")
+    assert light(pupil)["stop"] == "consult"
+    go(first, "pages/heads.py")  # beside the stop's page
+    pupil = again(pupil)
+    assert title(pupil) == say("en", "heads.title") and light(pupil) is None
+
+
+def test_the_address_for_the_class_is_asked_for_once(monkeypatch):
+    """On the page, and in the dialog of the QR sign above it."""
+    from pages.kit import teacher as link
+
+    monkeypatch.setattr(link, "alone", lambda address: True)
+    at = teacher()
+    at = at.text_input(key="teacher.address.class").set_value("192.0.2.7:8501").run()
+    at = at.button(key="teacher_open").click().run()
+    assert fine(at)
+    assert [at.text_input(key=f"teacher.address.{where}").value for where in ("class", "link")] == ["192.0.2.7:8501"] * 2
+    at = at.text_input(key="teacher.address.link").set_value("192.0.2.8:8501").run()
+    assert fine(at) and at.text_input(key="teacher.address.class").value == "192.0.2.8:8501"
+    assert any("http://192.0.2.8:8501/together?class=" in code.value for code in at.code)
+
+
 def test_who_touches_something_stops_following_and_can_rejoin():
     first = teacher()
     go(first, TRIAGE, sentence=SENTENCE, token=3, floor=2)

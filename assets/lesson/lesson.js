@@ -8,6 +8,7 @@ const { el } = base;
 const TICK = 250; // ms between two looks for what is to be lit
 const SETTLED = 6; // looks without anything moving, after which a stop has been arrived at
 const PATIENCE = 20_000; // ms after which nothing is scrolled any more, nor waited for
+const LATE = 5000; // ms without an answer after which the bar says so
 const NARROW = 700; // px below which the words are folded away at first
 const WRITES = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable=true]";
 const PAGES_ITSELF = "textarea, select, [contenteditable=true], [role=application], [role=combobox], [role=listbox]";
@@ -70,8 +71,9 @@ class Way {
 // -- the light ---------------------------------------------------------------------------------------------------------
 
 class Light {
-  aim(wanted, arriving) {
-    this.wanted = wanted;
+  aim({ light, asks }, arriving) {
+    this.wanted = light;
+    this.asks = asks;
     if (arriving) {
       this.until = performance.now() + PATIENCE;
       this.still = 0;
@@ -107,15 +109,16 @@ class Light {
   look() {
     const busy = document.querySelector("[data-testid=stApp][data-test-script-state=running], [data-testid=stStatusWidget]");
     if (busy && performance.now() < this.until && this.lit?.isConnected) return;
-    let found = null;
-    for (const one of this.wanted) if ((found = this.find(one))) break;
+    let found = this.asks && this.find(this.asks);
+    if (found?.querySelector("button")?.disabled !== false) found = null; // its first answer can no longer be chosen
+    if (!found) for (const one of this.wanted) if ((found = this.find(one))) break;
     if (found !== this.lit || (found && !found.style.outline)) {
       this.out();
       this.lit = found;
       this.still = 0;
       if (found) {
         found.style.setProperty("outline", "3px solid currentColor");
-        found.style.setProperty("outline-offset", "10px");
+        found.style.setProperty("outline-offset", document.documentElement.hasAttribute("data-projector") ? "4px" : "10px"); // headings stand close there
         found.style.setProperty("border-radius", "6px");
         if (!calm()) this.pulse = found.animate([{ outlineColor: "transparent" }, { outlineColor: "currentColor" }], { duration: 700, iterations: 2 });
       }
@@ -131,8 +134,9 @@ class Light {
     const scroller = document.querySelector("[data-testid=stMain]");
     const head = document.querySelector("[data-testid=stHeader]")?.getBoundingClientRect().bottom ?? 0;
     const room = document.querySelector(".st-key-class_bar")?.parentElement; // of a class: on wide screens it stays in sight too
-    const stays = room && getComputedStyle(room).position === "sticky" ? room.offsetHeight + rem() * 0.6 : 0;
-    const top = head + stays + rem() * 1.4;
+    const style = room && getComputedStyle(room), stays = style?.position === "sticky";
+    const above = stays ? Math.max(head, parseFloat(style.top) || 0) + room.offsetHeight + rem() * 0.6 : head;
+    const top = above + rem() * 1.4;
     const bottom = innerHeight - (parseFloat(document.documentElement.style.getPropertyValue("--lesson")) || 0) - rem() * 1.4;
     const { top: at, height } = node.getBoundingClientRect();
     const wanted = height > bottom - top ? top : top + Math.min((bottom - top - height) / 2, rem() * 4);
@@ -151,7 +155,7 @@ let folded = null; // as the visitor left it; before, by the window's width, and
 class Bar {
   constructor(host) {
     this.light = new Light();
-    const busy = () => this.bar.setAttribute("aria-busy", "true");
+    const busy = () => this.busy();
     this.back = new Way(busy);
     this.next = new Way(busy, "push go");
     this.there = new Way(busy, "push go");
@@ -187,7 +191,15 @@ class Bar {
     this.heard = (event) => this.key(event);
   }
 
+  // On its way. When nothing comes, somebody before a class must not have to guess why.
+  busy() {
+    this.bar.setAttribute("aria-busy", "true");
+    clearTimeout(this.late);
+    this.late = setTimeout(() => { this.time.textContent = this.spoken.textContent = this.data.words.waits; }, LATE);
+  }
+
   stop() {
+    clearTimeout(this.late);
     removeEventListener("keydown", this.heard);
     this.size.disconnect();
     this.light.stop();
@@ -198,6 +210,7 @@ class Bar {
   update(data) {
     const arrived = this.data?.stop !== data.stop || (this.data?.there !== data.there && data.there);
     going = 0;
+    clearTimeout(this.late);
     this.bar.removeAttribute("aria-busy");
     const page = this.page !== location.pathname ? "page" : "same";
     this.page = location.pathname;
@@ -217,9 +230,9 @@ class Bar {
     this.elsewhere.hidden = !data.elsewhere;
     this.elsewhere.replaceChildren(data.elsewhere ?? "", " ", this.there.to(data.again, said.there));
     this.back.to(data.back, said.back);
-    this.next.to(data.next, said.next);
+    this.next.to(data.next ?? data.quiz, data.next ? said.next : said.quiz);
     this.back.node.hidden = !data.back;
-    this.next.node.hidden = !data.next;
+    this.next.node.hidden = !this.next.way; // after the last stop it leads out of the lesson; a remote's keys do not
     this.again.to(data.again, said.again);
     this.again.node.hidden = !data.again || !!data.elsewhere;
     this.contents.to(data.contents, said.contents);
@@ -234,7 +247,7 @@ class Bar {
     removeEventListener("keydown", this.heard);
     addEventListener("keydown", this.heard);
     this.size.observe(this.bar);
-    this.light.aim(data.light, arrived && page);
+    this.light.aim(data, arrived && page);
   }
 
   show() {
@@ -257,7 +270,7 @@ class Bar {
     const by = { PageDown: 1, PageUp: -1, ...(free ? { ArrowRight: 1, ArrowLeft: -1 } : {}) }[event.key];
     if (!by) return;
     event.preventDefault();
-    if (go(by > 0 ? this.data.next : this.data.back)) this.bar.setAttribute("aria-busy", "true");
+    if (go(by > 0 ? this.data.next : this.data.back)) this.busy();
   }
 }
 
@@ -290,7 +303,22 @@ class Contents {
   }
 }
 
-const KINDS = { bar: Bar, contents: Contents };
+// -- a student's screen ------------------------------------------------------------------------------------------------
+
+class Follower {
+  constructor() { this.light = new Light(); }
+
+  stop() { this.light.stop(); }
+
+  update(data) {
+    const page = this.page !== location.pathname ? "page" : "same";
+    this.light.aim(data, data.stop !== this.at && page);
+    this.page = location.pathname;
+    this.at = data.stop;
+  }
+}
+
+const KINDS = { bar: Bar, contents: Contents, light: Follower };
 
 class View {
   constructor(host) { this.host = host; }

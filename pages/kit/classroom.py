@@ -18,7 +18,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.kit import ask, classes, plates, shell, state, words
+from pages.kit import ask, classes, lesson, plates, shell, state, words
 from pages.kit.classes import Board, Classes, View
 from pages.kit.figures import together as figures
 from pages.kit.stores import ClassError, Memory, Redis
@@ -36,7 +36,8 @@ PAUSE = 60.0
 FAILED = "together.failed"
 SEAT, OVER, KEPT, ASKING = "class", "class.over", "class.kept", "class_asking_open"
 OWN = ("lang", "depth", "projector", "lesson", "stop")
-"""Settings of everybody's own screen, which are not followed."""
+"""Settings of everybody's own screen, which are not followed. Of a lesson a student's screen takes over the light."""
+STOP = state.TABLE["stop"].link
 APART = ("together", "lesson", "guide", "record", "check")
 """Pages that everybody opens alone: what is done there is not shown to a class."""
 FOLLOWED = {Path(path).stem: path for path, _, _ in shell.PAGES if Path(path).stem not in APART}
@@ -57,7 +58,8 @@ class Seat:
     agreed: Shown | None = None  # what this screen showed when it was last taken over, shown or drawn
     left: list[tuple[float, Shown]] = field(default_factory=list)  # when it took over, and what it showed before
     page: str = ""
-    drawn: tuple[str, bool] = ("waits", True)  # for what the bar has its buttons: what this screen does, may one ask
+    # For what the bar was drawn: what this screen does, may one ask, at which stop of a lesson the teacher stands.
+    drawn: tuple[str, bool, str | None] = ("waits", True, None)
     guesses: dict[str, int] = field(default_factory=dict)  # by the question's key
     counted: set[str] = field(default_factory=set)  # keys of those that were handed in
     tallies: dict[str, bool] = field(default_factory=dict)  # questions of this page: whether their tally is drawn
@@ -196,13 +198,17 @@ def _stand_up(why: ClassError | None = None) -> None:
 # -- following ---------------------------------------------------------------------------------------------------------
 
 
-def _mine(place: Seat) -> Shown:
-    """What this screen shows, as far as it is followed. A teacher's sentence is named even where none was typed: the
-    one that stands there before is another in every language."""
+def _mine(place: Seat, page: str | None = None) -> Shown:
+    """What this screen shows, as far as it is followed; on `page`, where it is about to be. A teacher's sentence is
+    named even where none was typed: the one that stands there before is another in every language. So is the stop of a
+    lesson, on its page."""
+    page = page or place.page
     values = {one: state.get(one) for one in state.TABLE if one not in OWN}
     if place.teaches:
         values["sentence"] = ask.current()
-    return place.page, state.to_link(values)
+        if (at := lesson.here()) and at[0].stops[at[1]].page == page:
+            values["stop"] = at[0].stops[at[1]].key
+    return page, state.to_link(values)
 
 
 def _lead(place: Seat, board: Board, alone: bool) -> None:
@@ -247,7 +253,7 @@ def _take(place: Seat, board: Board, alone: bool) -> None:
         return
     before = _mine(place)
     _wear(board)
-    place.agreed = (board.page, _mine(place)[1])
+    place.agreed = _mine(place, board.page)
     if before not in [place.agreed, *(shown for _, shown in place.left)]:
         place.left.append((time.monotonic(), before))
     if board.page != place.page:
@@ -323,7 +329,7 @@ def bar(page: str) -> None:
                 st.markdown(t("together.close.what"))
                 st.button(t("together.close.sure"), type="primary", key="class_close", on_click=close)
         else:
-            how, asking = place.drawn
+            how, asking, _ = place.drawn
             if how == "follows":
                 st.button(t("together.wander"), icon=":material/explore:", key="class_wander", on_click=_wander)
             elif how == "wanders":
@@ -334,6 +340,9 @@ def bar(page: str) -> None:
             with st.popover(t("together.leave.open"), icon=":material/logout:", type="tertiary"):
                 st.markdown(t("together.leave.what"))
                 st.button(t("together.leave.sure"), type="primary", key="class_leave", on_click=leave)
+    if stop := place.drawn[-1]:
+        with st.container(key="class_light"):
+            lesson.follow(stop, place.page)
 
 
 def _tick(place: Seat, alone: bool) -> None:
@@ -349,10 +358,11 @@ def _tick(place: Seat, alone: bool) -> None:
             st.rerun()
         return shell.complain(error)
     board, how = view.board, _how(place, view.board)
+    now = (how, board.asking, board.link.get(STOP) if how == "follows" else None)
     late = any(not drawn and key in board.polls and board.polls[key].shown for key, drawn in place.tallies.items())
-    if alone and not place.teaches and (late or place.drawn != (how, board.asking)):
+    if alone and not place.teaches and (late or place.drawn != now):
         st.rerun()
-    place.drawn = (how, board.asking)
+    place.drawn = now
     st.html(_told(place, view, how))
 
 

@@ -23,6 +23,8 @@ from pages.kit.words import t
 
 AT, BEFORE, LAST = (f"lesson.{what}" for what in ("at", "before", "last"))
 SAID = ("title", "say", "look", "ask", "answer")
+ASIDE = {Path(path).stem for path, _, _ in shell.WINGS["nav.class"]}
+"""Pages beside the story: who opens one by its own address, or once more, is not taken away from it."""
 BILLION = 1e9
 NO_BREAK = "\u00a0"
 
@@ -46,6 +48,7 @@ class Stop:
     token: int | None  # whom it follows there; None: the last word
     own: Mapping[str, Any]  # what else it opens
     light: tuple[str, ...]  # what it lights up; the first that is there
+    asks: str | None = None  # a question that is lit up before, as long as nobody has answered it
 
     def settings(self) -> dict[str, Any]:
         """Everything that it opens, for this visitor: name of a setting -> value, None for the default."""
@@ -94,6 +97,7 @@ def stops() -> dict[str, Stop]:
         key: Stop(
             key, one["page"], {int(version): minutes for version, minutes in one["minutes"].items()},
             one.get("example"), one.get("token"), one.get("set", {}), tuple(one["light"]),
+            one.get("asks"),
         )
         for key, one in _data()["stop"].items()
     }  # fmt: skip
@@ -212,7 +216,7 @@ def _arrive(lesson: Lesson, stop: Stop, page: str) -> None:
     for name, value in opened.items():
         if value is not None and state.get(name) == state.TABLE[name].default:
             state.place(name, value)
-    if page not in (stop.page, "lesson"):  # the list of all stops can be opened by its own address
+    if page != stop.page and page not in ASIDE:
         values = {setting.name: state.get(setting.name) for setting in state.SETTINGS}
         st.switch_page(f"pages/{stop.page}.py", query_params=state.to_link(values))
     state.publish()
@@ -260,11 +264,23 @@ def bar(page: st.Page) -> None:
             "again": move(lesson, stop) if changed or not there else None,
             "leave": move(None, None),
             "contents": {"page": "lesson", "set": {}, "drop": []},
-            "light": list(stop.light) if there else [],
+            "quiz": None if at + 1 < count or state.hidden("pages") else move(None, None, "quiz"),
+            **(lit(stop) if there else {"light": [], "asks": None}),
             "words": words.group("lesson.bar"),
             "lang": t("language.html"),
         },
     )
+
+
+def lit(stop: Stop) -> dict[str, Any]:
+    """What it lights up, for the browser."""
+    return {"light": list(stop.light), "asks": stop.asks}
+
+
+def follow(key: str, page: str) -> None:
+    """On the page of a student in a class: the light of the stop at which the teacher stands, without the bar."""
+    if (stop := stops().get(key)) and stop.page == page:
+        _component(key="lesson.light", data={"kind": "light", "stop": key, **lit(stop)})
 
 
 def contents() -> None:

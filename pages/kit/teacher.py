@@ -95,7 +95,9 @@ def class_address(where: str) -> str:
     st.warning(t("teacher.alone"), icon=":material/lan:")
     key = f"teacher.address.{where}"
     st.session_state[key] = st.session_state.get("teacher.kept", "")
-    typed = st.text_input(t("teacher.address"), placeholder=EXAMPLE, key=key, max_chars=200, on_change=_keep, args=(key,))
+    typed = st.text_input(
+        t("teacher.address"), placeholder=EXAMPLE, key=key, max_chars=200, on_change=_keep, args=(key,)
+    )
     if not typed.strip():
         return address
     if (given := reachable(typed)) is None:
