@@ -243,8 +243,8 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def tex_number(value: float, digits: int = 3) -> str:
-    """A number in an equation; integers stay integers."""
-    text = f"{value:d}" if isinstance(value, int) else f"{value:.{digits}f}"
+    """A number in an equation, with the commas that sentences have; integers stay integers."""
+    text = (f"{value:,d}" if isinstance(value, int) else f"{value:,.{digits}f}").replace(",", "{,}")
     return f"({text})" if text.startswith("-") else text
 
 
