@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,8 @@ import screens
 from screens import LANGUAGES, fine, floats, prose, shown, skip, values
 
 import model
-from model import catalogue, placement
+from model import catalogue, labs, placement
+from model.labs import queues as lab
 from model.study import load_study
 from pages.kit import chapter, service, state, words
 from pages.kit.figures import construction
@@ -157,3 +161,44 @@ def test_the_trace_is_left_alone(clinic_folder):
     before = visit.trace.chosen.clone()
     assert construction.sentence_load(visit).sum() == before.numel()
     assert (visit.trace.chosen == before).all()
+
+
+def test_what_was_recorded_while_it_was_trained_is_seated_again(app, clinic_folder):
+    """The last point by number, card after card, from the file of the queues' lab; copies by their definition."""
+    file = json.loads((labs.RECORDED / "queues.json").read_text("utf-8"))
+    kinds = [kind for kind, _ in file["settings"]["arms"]]
+    made = shown(skip(app("en", clinic_folder)))
+    for place, kind in enumerate(("bias", "none")):
+        dealt, copied = [], []
+        for run in file["runs"]:
+            before, load = (np.array(point["arms"][kinds.index(kind)]["load"]) for point in run["points"][-2:])
+            cards = load.reshape(construction.HALLS, -1).sum(1)
+            dealt.append(cards.max() / cards.mean())
+            seated = placement.place(before[None].astype(float), construction.COPIES, construction.HALLS)
+            each = [sum(load[e] / (seated.seats == e).sum() for e in card if e >= 0) for card in seated.seats[0]]
+            copied.append(max(each) / np.mean(each))
+        for way, values_of in (("numbered", dealt), ("spare", copied)):
+            series = made[f"construction.trained.trained_{way}"]["series"][place]
+            ends = [floats(series[name])[-1] for name in ("values", "low", "high")]
+            assert ends == pytest.approx([np.mean(values_of), min(values_of), max(values_of)], rel=1e-5), (kind, way)
+
+
+def test_a_live_run_to_its_end(app, clinic_folder, monkeypatch):
+    monkeypatch.setattr(lab, "EXPERIMENT", replace(lab.EXPERIMENT, live=replace(lab.EXPERIMENT.live, steps=4, rows=2, every=1)))
+    at = skip(app("zh", clinic_folder))
+    next(b for b in at.button if b.label == words.say("zh", "live.start")).click().run()
+    until = time.monotonic() + 60
+    while not any(one.label == words.say("zh", "live.again") for one in at.button) and time.monotonic() < until:
+        time.sleep(0.2)
+        at.run()
+    assert fine(at)
+    axis = shown(at)["construction.live.trained_spare"]["axes"][0]
+    assert axis["labels"] == ["1", "2", "3", "4"]
+
+
+def test_a_missing_record_is_said(app, clinic_folder, monkeypatch, tmp_path):
+    labs.recorded.cache_clear()
+    monkeypatch.setattr(labs, "RECORDED", tmp_path)
+    at = skip(app("en", clinic_folder))
+    labs.recorded.cache_clear()
+    assert not at.exception and len(at.error) == 1 and "construction.doctor.doctors" in shown(at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,9 +13,12 @@ import numpy as np
 from model import ModelConfig, placement
 from model.architectures import Architecture, active, total, weight_bytes
 from model.catalogue import find
+from model.labs._spread import Spread, spread
+from model.labs.queues import CONFIG, Arm
 from model.placement import Placement, Plan
 from pages.kit import library, plates, service, state
 from pages.kit.chapter import Visit, number, sentences
+from pages.kit.figures import queues
 from pages.kit.words import t
 
 V3, DENSE = "deepseek-v3", "llama-3-1-405b"
@@ -29,6 +33,7 @@ SIDE = 40  # of a card's square
 FEW_NODES = 8  # for which a narrow picture does
 MANY_NODES = 24  # that need the whole width
 WAYS = ("numbered", "lot", "packed", "spare")
+HALLS, COPIES = 8, 8  # cards and spare interns of a small hospital that is trained on the page
 
 
 # -- plans -------------------------------------------------------------------------------------------------------------
@@ -349,6 +354,53 @@ def curve(visit: Visit, found: Measured, one: Plan) -> plates.Plate:
         alt=t("construction.curve.alt", **words),
         note=t("construction.curve.note", **words),
     )
+
+
+# -- while a small one is trained --------------------------------------------------------------------------------------
+
+
+def crowded(points: queues.Points, arm: int) -> dict[str, np.ndarray]:
+    """The busiest card over the mean of all, at every point of a run of the queues' lab: its department by number, and
+    with spare interns that are placed by what was counted at the point before."""
+    load = np.array([point["arms"][arm]["load"] for point in points], dtype=float)
+    before = np.concatenate([load[:1], load[:-1]])
+    return {
+        "numbered": placement.imbalance(placement.numbered(*load.shape, HALLS).busy(load)),
+        "spare": placement.imbalance(placement.place(before, COPIES, HALLS).busy(load)),
+    }
+
+
+def last(runs: Sequence[queues.Points], arm: int, way: str) -> Spread:
+    """The last point of every run."""
+    return spread([float(crowded(points, arm)[way][-1]) for points in runs])
+
+
+def trained(runs: Sequence[queues.Points], arms: dict[int, Arm]) -> list[plates.Plate]:
+    """Over the steps, both ways: mean of the runs, and between which they lie. `arms`: those that are shown."""
+    made = []
+    found = {i: [crowded(points, i) for points in runs] for i in arms}
+    for way in ("numbered", "spare"):
+        several = []
+        for i, arm in arms.items():
+            each = np.stack([one[way] for one in found[i]])
+            band = (each.min(0), each.max(0)) if len(runs) > 1 else ()
+            several.append(plates.series(queues.name(arm), each.mean(0), queues.ROLES[arm.kind], *band))
+        said = [number(last(runs, i, way).middle, digits=2) for i in arms]
+        words = {"step": runs[0][-1]["step"], "now": queues.listed(list(arms.values()), said), "cards": HALLS}
+        made.append(
+            plates.lines(
+                f"trained_{way}", queues.steps(runs[0]), several, digits=2, width="half",
+                title=t(f"construction.trained.{way}", copies=COPIES), alt=t("construction.trained.note", **words),
+                note=t("construction.trained.note", **words),
+            )
+        )  # fmt: skip
+    return made
+
+
+def seats_trained() -> dict[str, int]:
+    """How the small hospital is spread, for words and equations."""
+    e = CONFIG.n_routed_experts
+    return {"interns": e, "halls": HALLS, "copies": COPIES, "each": placement.places(e, COPIES, HALLS)}
 
 
 # -- one big doctor ----------------------------------------------------------------------------------------------------
