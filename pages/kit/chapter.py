@@ -249,7 +249,9 @@ def tex_number(value: float, digits: int = 3) -> str:
 
 
 def tex_text(text: str) -> str:
-    """Words of a visitor's sentence in an equation."""
+    """Words of a visitor's sentence in an equation; between marks where they are only signs, which would get lost."""
+    if text.strip() and not any(sign.isalnum() for sign in text):
+        text = t("chapter.sign", sign=text)
     return r"\text{" + re.sub(r"([\\{}$&#^_%~])", "", text) + "}"
 
 
