@@ -657,6 +657,18 @@ def test_going_back_in_the_browser_moves_the_patient(desk):
     assert show(floor=30)["placed"] == back["placed"]
 
 
+def test_a_choice_that_is_told_again_is_old(desk):
+    """As by a house that had gone and is back with what it last said."""
+    browser, show, picks = desk
+    show()
+    browser.pick(token=1, floor=30, follow="one", number=1)
+    show(floor=9)
+    browser.pick(token=1, floor=30, follow="one", number=1)
+    assert len(picks) == 1
+    browser.pick(token=1, floor=30, follow="one", number=2)
+    assert len(picks) == 2
+
+
 @pytest.mark.parametrize("pick", [
     {"token": "1", "floor": 3, "follow": "one", "number": 1}, {"token": 1, "floor": 3.5, "follow": "one", "number": 1},
     {"token": 1, "floor": 3, "follow": None, "number": 1}, {"token": 1, "floor": 3, "follow": "one", "number": True},

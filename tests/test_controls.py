@@ -18,7 +18,7 @@ from streamlit.runtime.state.session_state import SessionState
 from streamlit.testing.v1 import AppTest
 
 from model import Trace
-from pages.kit import controls, state, words
+from pages.kit import controls, plates, state, words
 from pages.kit.controls import control
 
 # -- one control -------------------------------------------------------------------------------------------------------
@@ -217,3 +217,18 @@ class Holder:
                          ids=["function", "namespace", "trace", "tensor"])  # fmt: skip
 def test_the_search_finds_what_it_should(make, bad):
     assert len(heavy(make(bad()))) >= 1 and heavy(make("small")) == []
+
+
+def test_what_pictures_tell_again_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go while a question is open and come back with what they last said, and much was chosen meanwhile."""
+    session: dict[str, Any] = {}
+    told: list[dict[str, int]] = []
+    hear: list[Any] = []
+    monkeypatch.setattr(plates.st, "session_state", session)
+    monkeypatch.setattr(plates, "_component", lambda **given: hear.append(given["on_pick_change"]))
+    plate = plates.rank("who", ["a", "b", "c"], [1.0, 2.0, 3.0])
+    plates.mount("round.who", [plate], {"token": 0}, told.append)
+    for number, token in ((1, 2), (2, 1), (2, 1), (3, 2)):
+        session["plates.round.who"] = {"pick": {"page": "round.who", "number": number, "token": token}}
+        hear[0]()
+    assert told == [{"token": 2}, {"token": 1}, {"token": 2}]

@@ -177,7 +177,7 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
     if not shown or shown["same"] != same or shown["known"] != place:
         moved = not shown or shown["known"] != place
         shown = {
-            "same": same, "known": place, "heard": st.session_state.get("building.heard", 0),
+            "same": same, "known": place, "heard": st.session_state.get("building.heard", {}).get("number", 0),
             "place": place if moved else shown["place"], "placed": (shown["placed"] if shown else 0) + moved,
         }  # fmt: skip
         st.session_state["building.shown"] = shown
@@ -186,8 +186,9 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
         pick = (st.session_state.get(KEY) or {}).get("pick") or {}
         token, floor, number, room, follow = (pick.get(key) for key in ("token", "floor", "number", "room", "follow"))
         whole = all(type(v) is int for v in (token, floor, number)) and (room is None or type(room) is int)
-        if whole and isinstance(follow, str) and pick.get("id") == same[0]:
-            st.session_state["building.heard"] = number
+        told_again = pick == st.session_state.get("building.heard")  # by a house that had gone and is back
+        if whole and isinstance(follow, str) and pick.get("id") == same[0] and not told_again:
+            st.session_state["building.heard"] = pick
             shown["known"] = (floor, follow)
             on_pick(token, floor, follow, room)
 

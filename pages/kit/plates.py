@@ -370,11 +370,12 @@ def mount(
     heard_key = f"{key}.heard"
 
     def heard() -> None:
-        pick = dict((st.session_state.get(key) or {}).get("pick") or {})
-        number = pick.pop("number", None)
-        if pick.pop("page", None) != page or type(number) is not int:
+        pick = (st.session_state.get(key) or {}).get("pick") or {}
+        if pick.get("page") != page or type(pick.get("number")) is not int:
             return
-        st.session_state[heard_key] = number
+        if pick == st.session_state.get(heard_key):
+            return  # told again, by pictures that had gone and are back: much may have been chosen meanwhile
+        st.session_state[heard_key] = pick
         values = {n: i for n, i in pick.items() if n in picked and type(i) is int and i >= 0 and not state.locked(n)}
         if on_pick and values:
             on_pick(values)
@@ -397,7 +398,7 @@ def mount(
             "lang": words.t("language.html"),
             "picked": {n: i for n, i in picked.items() if i is not None},
             "picks": open_axes,
-            "heard": st.session_state.get(heard_key, 0),
+            "heard": st.session_state.get(heard_key, {}).get("number", 0),
         },
         default={"pick": None, "go": None},
         on_pick_change=heard,
