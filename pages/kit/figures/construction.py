@@ -33,7 +33,8 @@ SIDE = 40  # of a card's square
 FEW_NODES = 8  # for which a narrow picture does
 MANY_NODES = 24  # that need the whole width
 WAYS = ("numbered", "lot", "packed", "spare")
-HALLS, COPIES = 8, 8  # cards and spare interns of a small hospital that is trained on the page
+HALLS = 8  # cards of a small hospital that is trained on the page
+COPIES = 8  # spare interns of it
 
 
 # -- plans -------------------------------------------------------------------------------------------------------------
