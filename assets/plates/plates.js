@@ -502,7 +502,10 @@ class Grid extends Drawn {
       }
     } else {
       const every = Math.ceil(cols.count / (this.width / 60));
-      for (let k = 0; k < cols.count; k += every) c.fillText(label(cols, k, 9), left + (k + 0.5) * step, bottom + 7);
+      for (let k = 0; k < cols.count; k += every) {
+        const text = label(cols, k, 9);
+        c.fillText(text, Math.min(left + (k + 0.5) * step, this.width - c.measureText(text).width / 2), bottom + 7);
+      }
     }
     for (const [r, k, colour] of [[this.chosen(rows), this.chosen(cols), "patient"], [this.hot(rows), this.hot(cols), "ink"]]) {
       c.strokeStyle = v.colour(colour);
