@@ -226,7 +226,7 @@ def test_what_pictures_tell_again_is_old(monkeypatch: pytest.MonkeyPatch) -> Non
     hear: list[Any] = []
     monkeypatch.setattr(plates.st, "session_state", session)
     monkeypatch.setattr(plates, "_component", lambda **given: hear.append(given["on_pick_change"]))
-    plate = plates.rank("who", ["a", "b", "c"], [1.0, 2.0, 3.0])
+    plate = plates.tokens([{"text": text} for text in "abc"], title="Who?")
     plates.mount("round.who", [plate], {"token": 0}, told.append)
     for number, token in ((1, 2), (2, 1), (2, 1), (3, 2)):
         session["plates.round.who"] = {"pick": {"page": "round.who", "number": number, "token": token}}
