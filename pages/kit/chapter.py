@@ -243,7 +243,7 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def tex_number(value: float, digits: int = 3) -> str:
-    """A number in an equation; integers stay integers. Commas only from five digits on: R^{4,096} would be two sizes."""
+    """A number in an equation; integers stay integers. Commas from five digits on: R^{4,096} would be two sizes."""
     text = f"{value:,d}" if isinstance(value, int) else f"{value:,.{digits}f}"
     text = text.replace(",", "{,}" if len(text.split(".")[0].lstrip("-")) > len("9,999") else "")
     return f"({text})" if text.startswith("-") else text
