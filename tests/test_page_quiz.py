@@ -65,7 +65,7 @@ def test_a_quiz_from_its_first_question_to_its_score(app, house, lang):
         good = i % 2 == 0
         right += good
         at = answer(at, 7, i, one.right if good else (one.right + 1) % len(one.options))
-        assert fine(at) and words.say(lang, "chapter.right" if good else "chapter.wrong") in prose(at)
+        assert fine(at) and words.say(lang, "quiz.verdict.right" if good else "quiz.verdict.wrong") in prose(at)
         assert one.why(lang, markup=True).replace("\\", "") in prose(at)
         assert not options(at, 7, i), "an answer is given once"
         assert words.say(lang, "quiz.yours") in prose(at)
@@ -116,7 +116,7 @@ def test_another_language_keeps_the_quiz_and_the_answers(app, house):
     at = answer(at, 7, 0, one.right)
     at.session_state["setting.lang"] = "zh"
     at = at.run()
-    assert fine(at) and words.say("zh", "chapter.right") in prose(at) and one.why("zh", markup=True).replace("\\", "") in prose(at)
+    assert fine(at) and words.say("zh", "quiz.verdict.right") in prose(at) and one.why("zh", markup=True).replace("\\", "") in prose(at)
 
 
 def test_another_sentence_is_another_quiz_and_back_again(app, house):
@@ -143,7 +143,7 @@ def test_an_answer_can_be_given_once(app, house):
 def test_what_is_shown_without_a_guess_is_not_right(app, house):
     asked, at = paper(house, 7), app(quiz=7)
     at = at.button(key="quiz.7.0.skip").click().run()
-    assert fine(at) and words.say("en", "chapter.right") not in prose(at) and asked[0].why("en", markup=True).replace("\\", "") in prose(at)
+    assert fine(at) and words.say("en", "quiz.verdict.right") not in prose(at) and asked[0].why("en", markup=True).replace("\\", "") in prose(at)
     assert "quiz.7.0.skip" not in [b.key for b in app(quiz=7, hide="answers").button], "unless a teacher keeps that away"
 
 
