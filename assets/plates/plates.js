@@ -8,6 +8,7 @@ const { el, bytes, floats, clamp, fill, download, letter } = base;
 const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.url).search, import.meta.url).href); // when it is asked for
 
 const LIT = 1, CLOSED = 2; // bits of a mask
+const LONG = 44; // letters of a table's cell that had better break into lines
 // Lines are told apart without colour too; the key draws the same strokes and gaps.
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [14, 5]];
 // The desk's pale gold is for areas; by day a line of it would hardly be seen.
@@ -888,7 +889,7 @@ class Table extends Plate {
     const cell = (value, i) => {
       const { digits, percent } = d.columns[i];
       const text = typeof value === "string" ? value : this.number(value, { digits, percent });
-      return el("td", { class: typeof value === "string" ? "word" : "", dir: "auto", text });
+      return el("td", { class: typeof value === "string" ? (text.length > LONG ? "word long" : "word") : "", dir: "auto", text });
     };
     this.rowsShown = d.labels.map((label, r) => {
       const picks = d.axes[0] && this.view.data.picks.includes(d.axes[0].name);
