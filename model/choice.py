@@ -119,8 +119,8 @@ def recorded(name: str) -> list[dict[str, Any]] | None:
         return None
 
 
-def mixed_loss() -> Found | None:
-    """Held-out loss of the V3-style and of the dense miniature on the mixed corpus, at equal active parameters."""
+def mixed_loss(style: str = "v3") -> Found | None:
+    """Held-out loss of an MoE miniature and of the dense one on the mixed corpus, at equal active parameters."""
     runs = recorded("miniatures")
     if runs is None:
         return None
@@ -128,7 +128,7 @@ def mixed_loss() -> Found | None:
     def ends(arm: str) -> list[float]:
         return [[point["heldout"] for point in run["points"] if point["arm"] == arm][-1] for run in runs]
 
-    return compare(ends("v3"), ends("dense"))
+    return compare(ends(style), ends("dense"))
 
 
 def exam(what: str = "new") -> Found | None:

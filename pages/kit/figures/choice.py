@@ -243,8 +243,10 @@ def _found(key: str, found: Found | None, said: Any, **values: str) -> str:
 
 
 def on_mixed() -> str:
-    """Many tasks: loss on a mixed corpus."""
-    return _found("mixed", choice.mixed_loss(), between)
+    """Many tasks: loss on a mixed corpus, of V3's kind of MoE and of another kind."""
+    if (other := choice.mixed_loss("mixtral")) is None:
+        return _found("mixed", None, between)
+    return sentences(_found("mixed", choice.mixed_loss(), between), _found("other", other, between))
 
 
 def on_single() -> str:
