@@ -6,6 +6,8 @@ import ast
 import gc
 import hashlib
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -178,6 +180,29 @@ def test_code_that_is_shown_is_found(page, args, more):
     lines = (ROOT / shown.file).read_text("utf-8").splitlines()[shown.first - 1 :]
     assert shown.file.startswith(("model/", "pages/kit/")) and shown.text.strip()
     assert [a.strip() for a in shown.text.splitlines()] == [b.strip() for b in lines[: shown.text.count("\n") + 1]]
+
+
+def test_a_file_is_read_by_one_at_a_time(monkeypatch):
+    """Twelve come to pages nobody has seen. Some Pythons fail where two trees are made at once."""
+    busy, most, parse, meet = [], [], ast.parse, threading.Barrier(12)
+
+    def counted(text):
+        busy.append(text)
+        most.append(len(busy))
+        try:
+            return parse(text)
+        finally:
+            busy.pop()
+
+    def come(i: int):
+        meet.wait()
+        return code._parsed(ROOT / ("model/engine.py", "model/train.py")[i % 2])
+
+    monkeypatch.setattr(code.ast, "parse", counted)
+    code._parsed.cache_clear()
+    with ThreadPoolExecutor(12) as several:
+        trees = list(several.map(come, range(12)))
+    assert max(most) == 1 and all(trees)
 
 
 # -- what stays as it was ----------------------------------------------------------------------------------------------

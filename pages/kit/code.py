@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import textwrap
+import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,20 @@ class Source:
 
 
 @cache
+def _parsed(path: Path) -> tuple[ast.stmt, ...]:
+    """What stands in a file. One thread at a time: some Pythons, 3.11.7 among them, count the depth of all trees
+    together, and where two are made at once, as when a class comes to a new page, both may fail (SystemError)."""
+    with _one_at_a_time:
+        return tuple(ast.parse(path.read_text("utf-8")).body)
+
+
+@cache
 def source(file: str, name: str, start: str | None = None, end: str | None = None) -> Source:
     """The definition called `name` ("Router.forward") in `file`; with `start` and `end`, only from the line that
     contains the one to the line that contains the other. LookupError if any of them is not there exactly once."""
     path = ROOT / file
     text = path.read_text("utf-8")
-    scope: list[ast.stmt] = ast.parse(text).body
+    scope = list(_parsed(path))
     for part in name.split("."):
         found = [node for node in scope if getattr(node, "name", None) == part]
         if len(found) != 1:
