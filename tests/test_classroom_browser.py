@@ -269,6 +269,12 @@ def test_a_lesson_on_a_projector_and_on_a_students_phone(server, screen):
         settle(page)
         assert violations(page) == []
 
+    teacher.get_by_role("button", name=say("en", "together.close.open")).focus()  # the keyboard goes into what it opens
+    teacher.keyboard.press("Enter")
+    expect(teacher.get_by_role("button", name=say("en", "together.close.sure"))).to_be_focused(timeout=PATIENCE)
+    teacher.keyboard.press("Enter")
+    expect(student.get_by_text(say("zh", "error.class_over"))).to_be_visible(timeout=PATIENCE)
+
 
 def test_only_the_holder_of_the_teachers_link_steers(server, screen):
     teacher = screen(f"{server}/together?lang=en")

@@ -33,6 +33,22 @@ function oneStepARun() {
   };
 }
 
+// What a popover holds stands at the very end of the document: whoever opens one by the keyboard would have to walk there
+// through the whole page. The keyboard goes in with it.
+function intoPopovers() {
+  document.addEventListener("keydown", (event) => {
+    const button = event.target.closest?.("[data-testid=stPopover] button");
+    if (!["Enter", " "].includes(event.key) || !button || document.querySelector("[data-testid=stPopoverBody]")) return;
+    const until = performance.now() + REST;
+    const look = () => {
+      const first = document.querySelector("[data-testid=stPopoverBody]")?.querySelector("button:not(:disabled), input:not(:disabled), textarea, a[href]");
+      if (first) first.focus();
+      else if (performance.now() < until) requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+  }, true);
+}
+
 export default function ({ data: sent, setTriggerValue }) {
   const data = JSON.parse(new TextDecoder().decode(sent));
   document.documentElement.lang = data.lang;
@@ -50,6 +66,7 @@ export default function ({ data: sent, setTriggerValue }) {
     window.hospitalWatch = new MutationObserver(tidy);
     window.hospitalWatch.observe(document.body, { childList: true, subtree: true });
     oneStepARun();
+    intoPopovers();
   }
   tidy();
   try {
