@@ -122,6 +122,7 @@ def test_twenty_minutes_by_keyboard_alone(house):
         expect(bar(page).locator("[aria-live]")).to_contain_text(spoken(stop, "title"))
         page.keyboard.press("PageDown")
     at_stop(page, last)  # there is nothing after it
+    assert focused(page) == words.say("en", "lesson.bar.quiz"), "the way on is at hand"
     page.keyboard.press("PageUp")
     at_stop(page, last - 1)
     page.keyboard.press("PageUp")

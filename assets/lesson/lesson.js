@@ -241,6 +241,8 @@ class Bar {
       this.details.open = false;
       this.words.scrollTop = 0;
       this.spoken.textContent = data.next ? data.spoken : `${data.spoken}. ${said.end}`;
+      // The keys that came here lead no further: the way on is at hand, and not behind the whole page.
+      if (!data.next && this.data && document.activeElement === document.body) this.next.node.focus({ preventScroll: true });
     }
     this.data = data;
     this.show();
