@@ -159,6 +159,7 @@ def test_too_long_is_refused_after_three_steps(gym, monkeypatch):
     over(job)
     assert job.state == "refused" and job.done == live.TRIAL and job.error.key == "lab_too_long"
     assert job.error.values["seconds"] >= 1000 * 0.02, "what the steps took, times how many there are"
+    assert job.points == [] and job.error.values["done"] == live.TRIAL, "nothing of the trial is kept"
     fits = gym.start(FAKE, Fake(total=8, work=0.02), 0)
     over(fits)
     assert fits.state == "done"
@@ -186,6 +187,7 @@ def test_a_run_that_becomes_slow_is_ended_and_keeps_its_points(gym, monkeypatch)
     job = gym.start(replace(FAKE, run=slower), Fake(), 0)
     over(job)
     assert job.state == "refused" and live.TRIAL < job.done < 100 and len(job.points) == job.done
+    assert job.error.key == "lab_too_slow" and job.error.values["done"] == job.done
 
 
 def test_the_first_step_does_not_count(gym, monkeypatch):
@@ -413,6 +415,21 @@ def test_the_panel_says_what_is_wrong(screen, settings, key, lang, caplog):
     assert [one.value.replace("\\", "") for one in at.error] == [words.say(lang, f"error.{key}", **error.values)]
     assert at.text[0].value == ("3 points" if key == "lab_diverged" else "0 points"), "earlier points are kept"
     assert [b.label for b in at.button] == [words.say(lang, "live.start" if job is None else "live.again")]
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_after_a_refusal_nothing_of_the_trial_is_drawn(screen, monkeypatch, lang):
+    monkeypatch.setattr(live, "SECONDS", 0.5)
+    settings = Fake(total=1000, work=0.02)
+    at = press(screen(settings, lang), "start")
+    job = at.session_state["live.fake."]
+    over(job)
+    at = at.run()
+    assert [one.value.replace("\\", "") for one in at.error] == [
+        words.say(lang, "error.lab_too_long", seconds=job.error.values["seconds"], limit=0.5, done=live.TRIAL)
+    ]
+    assert str(live.TRIAL) in at.error[0].value and at.text[0].value == "0 points"
+    assert words.say(lang, "live.kept") not in [one.value for one in at.caption]
 
 
 def test_the_queue_is_shown(screen, gym):

@@ -226,11 +226,14 @@ class Gym:
                 job.alone += min(spent, worked) / sharing
             if step.done >= TRIAL:
                 whole = job.alone / (step.done - 1) * step.total
-                if whole > SECONDS * (1.0 if step.done == TRIAL else LENIENT) or job.seconds > LONGEST:
+                tried = step.done == TRIAL
+                if whole > SECONDS * (1.0 if tried else LENIENT) or job.seconds > LONGEST:
+                    if tried:
+                        job.points.clear()  # nothing of a trial is left on the picture
                     raise UserError(
-                        f"This run would take about {whole:.0f} s here; {SECONDS:.0f} s are the most. "
-                        "Choose fewer steps or a smaller model.",
-                        "lab_too_long", seconds=whole, limit=SECONDS,
+                        f"It would take about {whole:.0f} s here, as {step.done} steps showed; {SECONDS:.0f} s are the "
+                        "most. Choose fewer steps or a smaller model.",
+                        "lab_too_long" if tried else "lab_too_slow", seconds=whole, limit=SECONDS, done=step.done,
                     )  # fmt: skip
                 job.state = "running"
         return "stopped"
@@ -275,7 +278,7 @@ def panel(
             shell.complain(error)
         if job is not None:
             _progress(job, place)
-            if job.settings != settings or job.seed != state.get("seed"):
+            if job.points and (job.settings != settings or job.seed != state.get("seed")):
                 st.caption(t("live.other"))
         draw(list(job.points) if job is not None else [])
 
