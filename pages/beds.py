@@ -4,19 +4,25 @@ from pages.kit.shell import require_shell
 
 require_shell()
 
+from collections.abc import Sequence  # noqa: E402
+from functools import partial  # noqa: E402
+from typing import Any  # noqa: E402
+
 import streamlit as st  # noqa: E402
 
-from model import storage  # noqa: E402
+from model import UserError, storage  # noqa: E402
 from model.architectures import active, total  # noqa: E402
 from model.catalogue import find  # noqa: E402
-from pages.kit import chapter, plates, state  # noqa: E402
+from model.labs import recorded  # noqa: E402
+from model.labs import rounding as lab  # noqa: E402
+from pages.kit import chapter, live, plates, shell, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.controls import control, named  # noqa: E402
-from pages.kit.figures import beds  # noqa: E402
+from pages.kit.figures import beds, queues, rounding  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
-STORAGE, TRACE = "model/storage.py", "model/trace.py"
+STORAGE, TRACE, LAB = "model/storage.py", "model/trace.py", "model/labs/rounding.py"
 
 visit = chapter.begin("beds", floors="departments")
 trace, c = visit.trace, visit.trace.config
@@ -121,5 +127,45 @@ plates.mount(
 )
 if not runs:
     st.caption(t("beds.fewer.none"))
+
+# -- trained here and now: how coarse may the beds be while it learns?
+
+experiment, small = lab.EXPERIMENT, lab.CONFIG
+trial = rounding.wanted(experiment.live)
+
+
+def draw(points: Sequence[dict[str, Any]]) -> None:
+    """The run so far."""
+    if points:
+        plates.mount("beds.live", rounding.pictures([points], "live"), {})
+
+
+try:
+    file = recorded(experiment.name)
+except UserError as error:
+    shell.complain(error)
+else:
+    before = [run["points"] for run in file["runs"]]
+    worst, after, rest = rounding.last(before)
+    chapter.explain(
+        "beds.trained",
+        code=[source(LAB, "run"), source(LAB, "measure"), source(LAB, "rounded"), source(STORAGE, "round_layer"),
+              source("model/train.py", "take_step")],
+        tex={"kind": rounding.name(worst), "step": f"{before[0][-1]['step']:,}", "seeds": len(before),
+             "rounded": after, "plain": rest, "cost": after - rest},
+        floors=small.num_moe_layers, rooms=small.n_routed_experts, k=small.num_experts_per_tok,
+        steps=f"{experiment.recorded.steps:,}", seeds=len(before), now=f"{trial.steps:,}",
+    )  # fmt: skip
+    for sentence in rounding.verdict(before):
+        st.markdown(sentence)
+    plates.mount("beds.trained", [*rounding.pictures(before, "trained"), rounding.ladder(before)], {})
+    st.caption(t("beds.trained.note"))
+    st.caption(t("beds.trained.recorded", command=file["command"], commit=file["commit"], seeds=len(before)))
+    if not state.hidden("training"):
+        control(
+            st.select_slider, "lessons", trial.steps, t("beds.trained.steps"), lab.STEPS, key="beds.lessons",
+            read=partial(queues.whole, 1),
+        )  # fmt: skip
+    live.panel(experiment, trial, draw)
 
 chapter.end(visit, "room", "cheap", "poor")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import OrderedDict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,11 @@ from model import catalogue, checkpoint, labs, storage
 from model.deepseek_v3 import DecoderLayer, DeepseekV3
 from model.engine import Engine
 from model.labs import beds as lab
+from model.labs import rounding as rounding_lab
 from model.study import weights_sum
 from pages.kit import chapter, service, state, words
-from pages.kit.figures import beds
+from pages.kit import live as live_runs
+from pages.kit.figures import beds, rounding
 
 PAGE = "pages/beds.py"
 SENTENCE = "Doctor, I have a fever. Doctor, it hurts."
@@ -341,3 +345,137 @@ def test_recorded_curves_are_shown_of_the_recorded_model_only(app, record, clini
     other = shown(skip(app("en", clinic_folder)))
     assert "beds.fewer.ladder" not in other and "beds.growth.long_run" not in other
     assert len(other["beds.store.rates"]["series"]) == 2
+
+
+# -- trained in front of the class -------------------------------------------------------------------------------------
+
+
+def test_a_copy_is_rounded_and_the_model_is_not():
+    """Only the routed experts, number by number, and what was trained stays as it is and can be trained on."""
+    network = DeepseekV3(rounding_lab.CONFIG).initialise(3)
+    before = {name: one.clone() for name, one in network.state_dict().items()}
+    rows = rounding_lab.unseen(32, 2, 8)
+    assert rows.shape[1] == 32 and 1 <= len(rows) <= 8
+    found = rounding_lab.measure(network, rows)
+    assert all(torch.equal(one, before[name]) for name, one in network.state_dict().items())
+    other, error = rounding_lab.rounded(network, "int2")
+    lost = size = 0.0
+    for name, one in other.state_dict().items():
+        if ".experts." in name:
+            count = rounding_lab.CONFIG.n_routed_experts
+            assert torch.equal(one[count:], before[name][count:]), "the nurse's bed is as it was"
+            assert torch.equal(one[:count], storage.FORMATS["int2"].round(before[name][:count])), name
+            lost += float((one - before[name]).double().square().sum())
+            size += float(before[name][:count].double().square().sum())
+        else:
+            assert torch.equal(one, before[name]), name
+    assert error == pytest.approx(math.sqrt(lost / size), rel=1e-5) == pytest.approx(found["error"]["int2"])
+    assert found["rounded"]["int2"] == pytest.approx(rounding_lab.loss(other, rows)) != found["plain"]
+    with torch.no_grad():
+        states = network(rows)[0][:, :-1]
+        logits = network.lm_head(states).log_softmax(-1)
+    assert found["plain"] == pytest.approx(float(-logits.gather(-1, rows[:, 1:, None]).mean()), rel=1e-4)
+
+
+def test_when_it_is_measured():
+    """Often at first, never among the trial steps, always at the end."""
+    assert rounding_lab.Settings(steps=400).due[0] == 13 and rounding_lab.Settings(steps=400).due[-1] == 400
+    for steps in rounding_lab.STEPS:
+        due = rounding_lab.Settings(steps=steps).due
+        assert due[0] > live_runs.TRIAL and due[-1] == steps and due == sorted(set(due))
+    assert rounding_lab.Settings(steps=4).due == [4]
+    with pytest.raises(model.UserError):
+        rounding_lab.Settings(rows=0)
+
+
+def test_the_first_steps_of_the_recorded_training_come_out_again():
+    """The untrained model and the first point after it, of seed 0."""
+    pairs = labs.replay("rounding", 13)
+    assert [new["step"] for _, new in pairs] == [0, 13]
+    for old, new in pairs:
+        assert new["plain"] == pytest.approx(old["plain"], rel=2e-4)
+        for kind in rounding_lab.ROUNDERS:
+            assert new["error"][kind] == pytest.approx(old["error"][kind], rel=2e-3)
+            cost = old["rounded"][kind] - old["plain"]
+            assert new["rounded"][kind] - new["plain"] == pytest.approx(cost, abs=2e-3)
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict:
+    return labs.recorded("rounding")
+
+
+def test_the_recorded_training_says_how_it_was_made(trained):
+    assert trained["command"] == "python -m model lab rounding" and not trained["commit"].endswith("+")
+    assert trained["settings"] == asdict(rounding_lab.EXPERIMENT.recorded)
+    assert [run["seed"] for run in trained["runs"]] == list(rounding_lab.EXPERIMENT.seeds)
+    for run in trained["runs"]:
+        assert [point["step"] for point in run["points"]] == [0, *rounding_lab.EXPERIMENT.recorded.due]
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_recorded_training_on_the_page(app, clinic_folder, trained, lang):
+    """Means, bands and verdicts, worked out from the file again."""
+    at = app(lang, clinic_folder)
+    made, said, n = shown(at), prose(at), chapter.number
+    runs = [run["points"] for run in trained["runs"]]
+    cost = {kind: np.array([[p["rounded"][kind] - p["plain"] for p in run] for run in runs]) for kind in rounding_lab.ROUNDERS}
+    for series, (kind, each) in zip(made["beds.trained.trained_cost"]["series"], cost.items(), strict=True):
+        assert series["label"] == words.say(lang, f"beds.trained.kind.{kind}")
+        for name, wanted in (("values", each.mean(0)), ("low", each.min(0)), ("high", each.max(0))):
+            assert floats(series[name]) == pytest.approx(wanted, abs=1e-6)
+    plain = np.array([[p["plain"] for p in run] for run in runs])
+    assert floats(made["beds.trained.trained_loss"]["series"][0]["values"]) == pytest.approx(plain.mean(0), rel=1e-6)
+    for row, each in zip(made["beds.trained.rounding"]["cells"], cost.values(), strict=True):
+        for cell, at_step in ((row[2], 1), (row[3], -1)):
+            ends = each[:, at_step]
+            assert all(n(float(x), digits=4) in cell for x in (ends.mean(), ends.min(), ends.max()))
+    worst = cost["int2"]
+    verdict = "grows" if worst[:, -1].min() > worst[:, 1].max() else "shrinks" if worst[:, -1].max() < worst[:, 1].min() else "inside"
+    assert words.table(lang)[f"beds.trained.change.{verdict}"].split("{")[0] in said
+    steps = [round(float(x), 4) for x in np.stack([one[:, -1] for one in cost.values()]).flatten()]
+    size = len(runs)
+    grouped = [steps[i : i + size] for i in range(0, len(steps), size)]
+    rising = all(min(b) > max(a) for a, b in zip(grouped, grouped[1:], strict=False))
+    assert words.say(lang, f"beds.trained.order.{'kept' if rising else 'lost'}") in said
+    assert trained["commit"] in " ".join(one.value for one in at.caption)
+
+
+def test_verdicts_where_nothing_can_be_told():
+    """No winner inside the spread: costs that differ in sign are no cost, and ranges that overlap no change."""
+    def runs(*ends: float) -> list[list[dict]]:
+        kinds = list(rounding_lab.ROUNDERS)
+        return [[{"step": step, "plain": 2.0, "rounded": dict.fromkeys(kinds, 2.0 + (end if step else 0)), "error": {}}
+                 for step in (0, 5, 9)] for end in ends]  # fmt: skip
+
+    assert rounding.coarsest(runs(0.1, -0.1)) == "int2" and not rounding.ordered(runs(0.1, 0.2))
+    assert rounding.coarsest(runs(0.1, 0.2)) == "plain" and rounding.coarsest(runs(0.1, 0.00001)) == "int2", "as shown"
+    with words.speaking("en"):
+        first, order, change = rounding.verdict(runs(0.1, -0.1))
+    assert first == words.say("en", "beds.trained.free.all", last=9, seeds=2, kind="2 bits")
+    assert order == words.say("en", "beds.trained.order.lost") and "overlap" in change
+
+
+def test_a_live_training_to_its_end(app, clinic_folder, monkeypatch, lang="zh"):
+    small = replace(rounding_lab.EXPERIMENT.live, rows=2, length=16, heldout_rows=4, documents=1)
+    monkeypatch.setattr(rounding_lab, "EXPERIMENT", replace(rounding_lab.EXPERIMENT, live=small))
+    at = app(lang, clinic_folder, steps=20, seed=6)
+    next(b for b in at.button if b.label == words.say(lang, "live.start")).click().run()
+    job = at.session_state["live.rounding."]
+    until = time.monotonic() + 60
+    while not any(one.label == words.say(lang, "live.again") for one in at.button) and time.monotonic() < until:
+        time.sleep(0.1)
+        at.run()
+    assert fine(at) and job.state == "done" and job.seed == 6 and job.settings.steps == 20
+    drawn = shown(at)["beds.live.live_cost"]
+    assert drawn["axes"][0]["labels"] == [str(point["step"]) for point in job.points] and "low" not in drawn["series"][0]
+    got = floats(drawn["series"][-1]["values"])
+    assert got == pytest.approx([p["rounded"]["int2"] - p["plain"] for p in job.points], abs=1e-6)
+
+
+def test_a_missing_training_record_is_said(app, clinic_folder, monkeypatch, tmp_path):
+    labs.recorded.cache_clear()
+    monkeypatch.setattr(labs, "RECORDED", tmp_path)
+    at = app("en", clinic_folder)
+    labs.recorded.cache_clear()
+    assert not at.exception and len(at.error) == 1 and "beds.fewer.coarse" in shown(at)

@@ -40,6 +40,7 @@ STEPS = (20, 50, 100, 200, 400)
 """Of a live run, to choose from; whether it fits into the time for it shows after the first ones."""
 
 BATCH = 32  # held-out rows that are read at a time
+FIRST = 5  # step after which is measured for the first time, the untrained model aside
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,10 @@ class Settings:
 
     @property
     def due(self) -> list[int]:
-        """After which steps the held-out texts are read: often at first, when most changes."""
-        return sorted({max(1, round(self.steps * (i / self.marks) ** 1.5)) for i in range(1, self.marks + 1)})
+        """After which steps the held-out texts are read: often at first, when most changes, but not among the few steps
+        from which it is told how long a run will take."""
+        marks = (round(self.steps * (i / self.marks) ** 1.5) for i in range(1, self.marks + 1))
+        return sorted({min(self.steps, max(FIRST, mark)) for mark in marks})
 
 
 @cache
