@@ -50,8 +50,12 @@ from model.live import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST = 4  # processes
-SECONDS = 60.0  # that a run may take
+SECONDS = 60.0  # that a run may take, pauses aside
+PAUSE = 60.0  # that the processes of a group wait for each other beyond that, while the run is paused
+REST = 0.05  # seconds between two looks whether it still is
+LOOK = 0.2  # seconds between two looks at the passes that are done
 ROUNDS = 5  # passes that are timed
+LEAST = 3  # of them, however long they take
 WARM = 1  # passes before them, which are not
 TOLERANCE = 1e-5  # of a logit, between one process and several
 COUNT_BYTES = 8  # of each number of tokens to expect, an int64
@@ -285,13 +289,16 @@ def _work(job: dict[str, Any], rank: int, size: int, folder: str) -> None:
     if size > 1:
         _join(rank, size, Path(folder) / "meeting")
     building, sentences = Building(model, c, Exchange(rank, size)), job["sentences"][rank::size]
-    clocks = []
-    for _ in range(WARM + job["rounds"]):
-        if size > 1:
-            dist.barrier()
-        clock = Clock()
-        logits, chosen = building.forward(sentences, clock, max(map(len, job["sentences"])))
-        clocks.append(clock.report())
+    clocks: list[dict[str, Any]] = []
+    logits: list[Tensor] = []
+    chosen: list[Tensor] = []
+    with open(f"{folder}/{rank}.passes", "w", encoding="utf-8") as told:
+        while _again(job, rank, size, Path(folder).parent / "paused", clocks):
+            clock = Clock()
+            logits, chosen = building.forward(sentences, clock, max(map(len, job["sentences"])))
+            clocks.append(clock.report())
+            if len(clocks) > WARM:
+                print(json.dumps(clocks[-1]), file=told, flush=True)
     tensors = {}
     for i, (one, called) in enumerate(zip(logits, chosen, strict=True)):
         tensors[f"logits.{rank + i * size}"] = one.contiguous()
@@ -305,12 +312,33 @@ def _work(job: dict[str, Any], rank: int, size: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
+def _again(job: dict[str, Any], rank: int, size: int, paused: Path, clocks: list[dict[str, Any]]) -> bool:
+    """Whether there is another pass, and then when: the first process decides for all, after the pause if there is one.
+    All begin together."""
+    go = torch.ones(1, dtype=torch.int64)
+    if rank == 0:
+        while paused.exists():
+            time.sleep(REST)
+        done, spent = len(clocks) - WARM, sum(map(_length, clocks[WARM:]))
+        enough = job["enough"] is not None and done >= LEAST and spent >= job["enough"]
+        go[0] = int(done < job["rounds"] and not enough)
+    if size > 1:
+        dist.broadcast(go, 0)
+        dist.barrier()
+    return bool(go)
+
+
+def _length(clock: dict[str, Any]) -> float:
+    """Seconds of a pass in one process."""
+    return clock["computing"] + clock["packing"] + clock["sending"]
+
+
 def _join(rank: int, size: int, meeting: Path) -> None:
     """Become one of a group that meets at a file and talks on the loopback address only."""
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback is not None:
         os.environ["GLOO_SOCKET_IFNAME"] = loopback
-    store, patience = dist.FileStore(str(meeting), size), timedelta(seconds=SECONDS)
+    store, patience = dist.FileStore(str(meeting), size), timedelta(seconds=SECONDS + PAUSE)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=patience)
 
 
@@ -445,17 +473,22 @@ def run(
     checkpoint: str | Path | None = None,
     *,
     rounds: int = ROUNDS,
+    enough: float | None = None,
     seconds: float = SECONDS,
     stop: Callable[[], bool] = lambda: False,
+    paused: Callable[[], bool] = lambda: False,
     told: Callable[[int], None] = lambda done: None,
+    passed: Callable[[int, list[dict[str, Any]]], None] = lambda size, clocks: None,
     nice: int = 0,
 ) -> list[Run]:
     """Walk sentences (ids) through a group of processes for each of `groups` (sizes, all different), one after the
     other; in a group of n, sentence i is at home in process i mod n.
 
     Returns when all have ended; whatever happens, none is left. Raises Stopped soon after `stop()` is true, UserError
-    when `seconds` are over or a process fails. `told` hears how many groups are done. `nice`: how far the processes
-    stand back for others.
+    when `seconds` are over or a process fails. A group makes `rounds` passes, or fewer once they have taken `enough`
+    seconds. While `paused()` is true no pass begins, and the time does not count; let it be no longer than PAUSE.
+    `told` hears how many groups are done, `passed` of every pass that was timed, in order: the size of its group and
+    where the time went in each process. `nice`: how far the processes stand back for others.
     """
     folder = Path(checkpoint) if checkpoint is not None else SHIPPED
     c = ModelConfig.from_json(folder / "config.json")
@@ -463,7 +496,7 @@ def run(
         check(size, sentences, c)
     meeting = Path(tempfile.mkdtemp(prefix="ambulances-"))
     job = {"groups": list(groups), "meeting": str(meeting), "checkpoint": str(folder.resolve()),
-           "sentences": [list(ids) for ids in sentences], "rounds": rounds}  # fmt: skip
+           "sentences": [list(ids) for ids in sentences], "rounds": rounds, "enough": enough}  # fmt: skip
     try:
         with open(meeting / "errors", "wb") as errors:
             first = subprocess.Popen(
@@ -471,7 +504,7 @@ def run(
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}, start_new_session=True,
             )  # fmt: skip
         try:
-            _watch(first, job, meeting, seconds, stop, told, nice)
+            _watch(first, job, meeting, seconds, stop, paused, told, passed, nice)
         finally:
             _end(first)
         if first.returncode:
@@ -484,26 +517,56 @@ def run(
 
 
 def _watch(first: subprocess.Popen[bytes], job: dict[str, Any], meeting: Path, seconds: float,
-           stop: Callable[[], bool], told: Callable[[int], None], nice: int) -> None:  # fmt: skip
+           stop: Callable[[], bool], paused: Callable[[], bool], told: Callable[[int], None],
+           passed: Callable[[int, list[dict[str, Any]]], None], nice: int) -> None:  # fmt: skip
     """Until all is done, or over."""
-    begin, done = time.monotonic(), -1
+    before, worked, looked, done = time.monotonic(), 0.0, 0.0, -1
+    heard, sign = dict.fromkeys(job["groups"], 0), meeting / "paused"
     if nice and sys.platform != "win32":
         os.setpriority(os.PRIO_PROCESS, first.pid, nice)  # whom it starts takes after it
     assert first.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         first.stdin.write(json.dumps(job).encode() + b"\n")
         first.stdin.flush()
+
+    def listen() -> None:
+        for size in heard:
+            clocks = _passes(meeting / str(size), size)
+            for one in clocks[heard[size] :]:
+                passed(size, one)
+            heard[size] = len(clocks)
+
     while first.poll() is None:
         if stop():
             raise Stopped
-        if time.monotonic() - begin > seconds:
+        rests, now = paused(), time.monotonic()
+        if rests:
+            sign.touch()
+        else:
+            sign.unlink(missing_ok=True)
+            worked += now - before
+        before = now
+        if worked > seconds:
             raise UserError(f"The run took longer than {seconds:.0f} s and was ended. Try a shorter text.",
                             "parallel_too_long", limit=seconds)  # fmt: skip
-        now = sum((meeting / str(size) / "done").exists() for size in job["groups"])
-        if now != done:
-            done = now
+        if now - looked > LOOK:
+            listen()
+            looked = now
+        ended = sum((meeting / str(size) / "done").exists() for size in job["groups"])
+        if ended != done:
+            done = ended
             told(done)
         time.sleep(0.02)
+    listen()
+
+
+def _passes(folder: Path, size: int) -> list[list[dict[str, Any]]]:
+    """Of every timed pass that all processes of a group have told of, where the time went in each."""
+    files = [folder / f"{rank}.passes" for rank in range(size)]
+    if not all(file.exists() for file in files):
+        return []
+    whole = [file.read_text("utf-8").split("\n")[:-1] for file in files]  # behind the last end of a line is half of one
+    return [[json.loads(line) for line in one] for one in zip(*whole, strict=False)]
 
 
 def _end(first: subprocess.Popen[bytes]) -> None:
@@ -526,10 +589,7 @@ def _collect(folder: Path, sentences: Sequence[Sequence[int]], size: int) -> Run
     for rank in range(size):
         tensors |= load_file(folder / f"{rank}.safetensors")
 
-    def length(clock: dict[str, Any]) -> float:
-        return clock["computing"] + clock["packing"] + clock["sending"]
-
-    passes = [max(map(length, clocks)) for clocks in zip(*(one["clocks"] for one in said), strict=True)]
+    passes = [max(map(_length, clocks)) for clocks in zip(*(one["clocks"] for one in said), strict=True)]
     middle = passes.index(statistics.median_low(passes))
     parts = tuple(
         Part(**one["clocks"][middle], weights=one["weights"], peak=one["memory"].get("peak", 0),

@@ -7,7 +7,8 @@ require_shell()
 import streamlit as st  # noqa: E402
 
 from model import UserError, crossings  # noqa: E402
-from pages.kit import ask, chapter, fleet, plates, service, shell, state, words  # noqa: E402
+from model.labs import ambulances as lab  # noqa: E402
+from pages.kit import chapter, fleet, plates, service, shell, state  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.controls import control  # noqa: E402
@@ -113,19 +114,26 @@ plates.mount("ambulances.overlap", [ambulances.overlap(), ambulances.limits()], 
 # -- for real
 
 processes = state.get("processes")
-examples = [one for one in ask.EXAMPLES[words.current()] if one != visit.sentence][: ambulances.MORE]
-sentences = [list(trace.ids), *(visit.house.live.encode(one) for one in examples)]
+company = lab.company(visit.house.tokenizer.encode, state.get("seed"), ambulances.MORE, ambulances.LONGEST)
+sentences = [list(trace.ids), *company]
 live = crossings.live_freight(c)
 chapter.explain(
     "ambulances.real",
     code=[source(RUN, "ParallelMoE.__call__"), source(RUN, "ParallelMoE.consult"), source(RUN, "add_up")],
     tex={"width": c.hidden_size, "k": k, "fp32": crossings.FP32_BYTES, "there": live.dispatch, "back": live.combine},
-    processes=processes, more=len(examples),
+    processes=processes, more=len(company),
 )  # fmt: skip
-fleet.panel(
-    sentences, processes, service.checkpoint(), c,
-    lambda outcome, trip: plates.mount("ambulances.live", ambulances.live(outcome, trip), {}),
-)  # fmt: skip
+
+
+def draw(trip: fleet.Trip) -> None:
+    """The passes of a run so far; what it found, when it is done."""
+    found = ambulances.live(trip.outcome, trip) if trip.outcome is not None else []
+    if trip.passes or found:
+        name = "live" if found else "trip"
+        plates.mount(f"ambulances.{name}", [*([ambulances.passes(trip)] if trip.passes else []), *found], {})
+
+
+fleet.panel(sentences, processes, service.checkpoint(), c, draw)
 st.caption(t("ambulances.live.shared"))
 
 # -- recorded

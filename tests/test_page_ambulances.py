@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import screens
 import torch
-from screens import LANGUAGES, fine, prose, shown, skip, values
+from screens import LANGUAGES, fine, floats, prose, shown, skip, values
 from streamlit.testing.v1 import AppTest
 
 import model
 from model import UserError, crossings, labs, parallel
 from model.labs import ambulances as lab
-from pages.kit import ask, chapter, fleet, service, state, words
+from pages.kit import chapter, fleet, service, state, words
 from pages.kit.figures import ambulances
 
 PAGE = "pages/ambulances.py"
@@ -188,12 +188,15 @@ class Road:
     def __init__(self) -> None:
         self.go, self.on = threading.Event(), threading.Event()
 
-    def __call__(self, sentences, groups, checkpoint=None, *, rounds, stop, told, nice):
+    def __call__(self, sentences, groups, checkpoint=None, *, rounds, enough, stop, paused, told, passed, nice):
         self.on.set()
         told(1)
         while not self.go.wait(0.01):
             if stop():
                 raise parallel.Stopped
+            if not paused():
+                for size in groups:
+                    passed(size, [{"computing": 0.25, "packing": 0.0, "sending": 0.5 * rank} for rank in range(size)])
         self.on.clear()
         raise UserError("It broke. Try again.", "parallel_failed")
 
@@ -219,7 +222,7 @@ def test_one_run_at_a_time(road):
     assert road.on.wait(10)
     with pytest.raises(UserError) as error:
         one.start([[0, 5]], 2, None, c)
-    assert error.value.key == "parallel_busy" and 0 < error.value.values["left"] <= parallel.SECONDS
+    assert error.value.key == "parallel_busy" and 0 < error.value.values["left"] <= parallel.SECONDS + parallel.PAUSE
     first.ended.set()
     assert ended(first) and first.state == "stopped" and first.error is None
     second = one.start([[0, 5]], 2, None, c)
@@ -234,6 +237,64 @@ def test_a_run_that_nobody_looks_at_is_ended(road, monkeypatch):
     monkeypatch.setattr(fleet, "UNSEEN", 0.2)
     trip = fleet.Fleet().start([[0, 5]], 2, None, model.ModelConfig.preset("clinic"))
     assert ended(trip) and trip.state == "stopped"
+
+
+def until(what) -> None:
+    end = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_pause_ends_by_itself_and_there_is_so_much_of_it(road, monkeypatch):
+    monkeypatch.setattr(parallel, "PAUSE", 0.3)
+    monkeypatch.setattr(fleet, "UNSEEN", 100)
+    trip = fleet.Fleet().start([[0, 5]], 2, None, model.ModelConfig.preset("clinic"))
+    until(lambda: trip.passes.get(2))
+    trip.pause()
+    until(lambda: not trip.paused)
+    assert 0.3 <= trip.rest < 5
+    trip.pause()
+    assert not trip.paused, "the time for pauses is used up"
+    before = len(trip.passes[2])
+    until(lambda: len(trip.passes[2]) > before)
+    trip.ended.set()
+    assert ended(trip) and trip.passes[1][0] == (0.25, 0.0, 0.0) and trip.passes[2][0] == (0.25, 0.0, 0.25)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_pause_go_on_and_curves_that_grow(app, road, monkeypatch, lang):
+    monkeypatch.setattr(fleet, "UNSEEN", 100)
+    at = app(lang, seed=7)
+    at.button(key="fleet.start").click().run()
+    trip = at.session_state["fleet"]
+    assert trip.seed == 7 and at.number_input(key="fleet.seed").disabled
+    until(lambda: trip.passes.get(2))
+    at.button(key="fleet.pause").click().run()
+    until(lambda: trip.paused)
+    time.sleep(0.05)  # the pass that was under way
+    made = len(trip.passes[2])
+    at.run()
+    assert len(trip.passes[2]) == made, "it rests"
+    assert words.say(lang, "ambulances.live.paused", made=made, left=0).split(str(made))[0] in at.get("progress")[0].proto.text
+    drawn = shown(at)["ambulances.trip.passes"]
+    assert drawn["axes"][0]["count"] == len(trip.passes[1])
+    assert floats(drawn["series"][2]["values"])[:made].tolist() == [250.0] * made, "milliseconds, mean of 0 and 0.5 s"
+    at.button(key="fleet.go").click().run()
+    until(lambda: len(trip.passes[2]) > made)
+    at.button(key="fleet.stop").click().run()
+    assert ended(trip)
+    at.run()
+    assert fine(at) and shown(at)["ambulances.trip.passes"]["axes"][0]["count"] == len(trip.passes[1]), "they stay"
+
+
+def test_the_seed_draws_who_goes_along(app, clinic_folder):
+    encode = model.load(clinic_folder).tokenizer.encode
+    three, again, other = (lab.company(encode, seed, 3, ambulances.LONGEST) for seed in (3, 3, 4))
+    assert three == again != other and len(three) == 3 and max(map(len, [*three, *other])) <= ambulances.LONGEST
+    at = app("en", seed=3)
+    at.number_input(key="fleet.seed").set_value(4).run()
+    assert fine(at) and at.query_params["seed"] in ("4", ["4"])
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -251,9 +312,10 @@ def test_a_second_visitor_is_told_to_wait(app, road, lang):
     assert fine(first) and any(words.say(lang, "ambulances.live.stopped") == one.value for one in first.caption)
 
 
-def test_really_driven_from_the_page(app, clinic_folder):
+def test_really_driven_from_the_page(app, clinic_folder, monkeypatch):
     """Processes start, end, and what they measured is shown."""
-    at = app("en", processes=2)
+    monkeypatch.setattr(fleet, "ROUNDS", 4)
+    at = app("en", processes=2, seed=5)
     at.button(key="fleet.start").click().run()
     trip = at.session_state["fleet"]
     end = time.monotonic() + 100
@@ -263,8 +325,9 @@ def test_really_driven_from_the_page(app, clinic_folder):
     at.run()
     assert trip.state == "done" and fine(at), trip.error
     live = model.load(clinic_folder)
-    examples = [one for one in ask.EXAMPLES["en"] if one != SENTENCE][:3]
-    traces = [live.trace(text) for text in (SENTENCE, *examples)]
+    company = lab.company(live.tokenizer.encode, 5, ambulances.MORE, ambulances.LONGEST)
+    assert trip.sentences == (tuple(live.encode(SENTENCE)), *map(tuple, company))
+    traces = [live.engine.trace(list(ids)) for ids in trip.sentences]
     expected = 0
     for i, trace in enumerate(traces):
         mine, other = i % 2, 1 - i % 2
@@ -274,6 +337,12 @@ def test_really_driven_from_the_page(app, clinic_folder):
     assert outcome.counted == outcome.group.crossed == expected and outcome.gap < 1e-5 and outcome.others == 0
     assert outcome.group.sent == expected * crossings.live_freight(live.config).both
     made = shown(at)
+    assert {size: len(passes) for size, passes in trip.passes.items()} == {1: 4, 2: 4}
+    alone, computing, sending = (floats(one["values"]) for one in made["ambulances.live.passes"]["series"])
+    assert alone == pytest.approx([1000 * sum(one) for one in trip.passes[1]], rel=1e-4)
+    assert computing == pytest.approx([1000 * one.computing for one in trip.passes[2]], rel=1e-4)
+    assert sending == pytest.approx([1000 * one.sending for one in trip.passes[2]], rel=1e-4)
+    assert sorted(map(sum, trip.passes[1]))[1] == pytest.approx(outcome.alone.seconds), "the lower median of four"
     assert f"{expected:,}" in made["ambulances.live.processes"]["note"]
     measured = [x for run in outcome.runs for x in ambulances.shares(run)]
     assert made["ambulances.live.time"]["values_list"] == pytest.approx([1000 * x for x in measured])

@@ -245,6 +245,33 @@ def test_a_share_holds_its_experts_and_everything_else(tmp_path, layout):
 # -- whatever happens, nothing is left ----------------------------------------------------------------------------------
 
 
+def test_passes_are_told_one_by_one_and_a_pause_holds_them(small):
+    """Every timed pass of every group, in order, as the median is taken of; none begins while the run is paused, and
+    that time is not counted."""
+    heard: dict[int, list[float]] = {1: [], 2: []}
+    pause = {"until": 0.0, "had": 0}
+
+    def passed(size: int, clocks: list[dict]) -> None:
+        assert len(clocks) == size
+        heard[size].append(max(one["computing"] + one["packing"] + one["sending"] for one in clocks))
+
+    def paused() -> bool:
+        now = time.monotonic()
+        if heard[2] and not pause["until"]:
+            pause["until"] = now + 1.5
+        if pause["until"] - 0.7 < now < pause["until"]:  # what was under way has been heard of
+            pause["had"] = pause["had"] or len(heard[2])
+            assert len(heard[2]) == pause["had"], "it rests"
+        return now < pause["until"]
+
+    one, two = parallel.run(SENTENCES, [1, 2], small, rounds=10**6, enough=0.8, passed=passed, paused=paused, seconds=60)
+    assert 0 < pause["had"] < len(heard[2])
+    for run in (one, two):
+        told = heard[run.processes]
+        assert len(told) >= parallel.LEAST and sum(told) >= 0.5
+        assert (min(told), max(told)) == (run.low, run.high) and sorted(told)[(len(told) - 1) // 2] == run.seconds
+
+
 def test_too_long_is_ended(small):
     before = set(others())
     with pytest.raises(UserError) as error:

@@ -7,8 +7,11 @@ the loss of every step is 0. The hospital as shipped is what runs. A seed is ano
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,7 +19,7 @@ from torch import Tensor
 
 from model import checkpoint, crossings, parallel
 from model.config import ModelConfig
-from model.corpus import heldout
+from model.corpus import Document, heldout
 from model.deepseek_v3 import DeepseekV3
 from model.evaluate import batches, encode
 from model.labs import Experiment, Step
@@ -54,6 +57,19 @@ def choices(model: DeepseekV3, texts: Sequence[Sequence[int]], numbers: Sequence
             called.append(routing.chosen[real])
             free.append(crossings.without_limit(routing.choice_scores[real], model.c.num_experts_per_tok))
     return torch.stack(called), torch.stack(free), torch.tensor(numbers).repeat_interleave(lengths)
+
+
+def company(encode: Callable[[str], list[int]], seed: int, count: int, longest: int) -> list[list[int]]:
+    """The ids of so many held-out texts, none longer than `longest`: what a run of the page sends along with the
+    visitor's own sentence. A seed always names the same ones."""
+    texts = [document.text for document in _heldout()]
+    random.Random(seed).shuffle(texts)
+    return list(islice((ids for ids in map(encode, texts) if len(ids) <= longest), count))
+
+
+@cache
+def _heldout() -> list[Document]:
+    return heldout(1)
 
 
 class Tally:

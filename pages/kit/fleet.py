@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -18,10 +19,12 @@ from model import UserError, crossings, parallel
 from model.config import ModelConfig
 from pages.kit import budget, shell, state
 from pages.kit.controls import control
+from pages.kit.live import MOST_SEED
 from pages.kit.words import t
 
 UNSEEN = 8.0  # seconds without its page, after which a run is ended
-ROUNDS = 3  # passes that are timed
+ROUNDS = 30  # most passes that are timed of each group
+ENOUGH = 10.0  # seconds of passes after which a group makes no more of them
 NICE = 10  # pages go first
 TICK = 1.0  # seconds
 
@@ -44,20 +47,33 @@ class Outcome:
         return self.runs[-1]
 
 
+class Pass(NamedTuple):
+    """Where the time of one pass went, in seconds: mean over the processes."""
+
+    computing: float
+    packing: float
+    sending: float
+
+
 @dataclass
 class Trip:
     """One visitor's run. Written by its thread, read by its page."""
 
     processes: int
     sentences: tuple[tuple[int, ...], ...]
+    seed: int = 0
     state: str = "running"  # then "done", "stopped" or "failed"
     held: int = 0  # bytes of the budget
     done: int = 0  # groups
+    passes: dict[int, list[Pass]] = field(default_factory=dict)  # so far, by the size of the group
     outcome: Outcome | None = None
     error: UserError | None = None
     begun: float = field(default_factory=time.monotonic)
     seen: float = field(default_factory=time.monotonic)
     ended: threading.Event = field(default_factory=threading.Event)  # set: to be ended
+    resting: float | None = None  # since when it is paused
+    rested: float = 0.0  # seconds of pauses that are over
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def over(self) -> bool:
@@ -67,6 +83,32 @@ class Trip:
     def groups(self) -> tuple[int, int]:
         """One process alone goes first, to compare with."""
         return 1, self.processes
+
+    @property
+    def paused(self) -> bool:
+        return self.resting is not None
+
+    @property
+    def rest(self) -> float:
+        """Seconds of all pauses so far."""
+        since = self.resting
+        return self.rested + (time.monotonic() - since if since is not None else 0.0)
+
+    def pause(self) -> None:
+        """Rest before the next pass, unless all the time for that is used up."""
+        with self._lock:
+            if self.resting is None and self.rested < parallel.PAUSE:
+                self.resting = time.monotonic()
+
+    def go_on(self) -> None:
+        with self._lock:
+            self.rested, self.resting = self.rest, None
+
+    def rests(self) -> bool:
+        """Whether no pass may begin. It goes on by itself when it has paused for long: the road is for all visitors."""
+        if self.paused and self.rest > parallel.PAUSE:
+            self.go_on()
+        return self.paused
 
     def unwanted(self) -> bool:
         return self.ended.is_set() or time.monotonic() - self.seen > UNSEEN
@@ -79,13 +121,15 @@ class Fleet:
         self._lock = threading.Lock()
         self.out: Trip | None = None
 
-    def start(self, sentences: Sequence[Sequence[int]], processes: int, checkpoint: str | None, c: ModelConfig) -> Trip:
+    def start(
+        self, sentences: Sequence[Sequence[int]], processes: int, checkpoint: str | None, c: ModelConfig, seed: int = 0
+    ) -> Trip:
         """Begin. UserError where another visitor's run is on the road, memory is short, or this cannot be run."""
         for size in (1, processes):
             parallel.check(size, sentences, c)
         with self._lock:
             if self.out is not None:
-                left = max(parallel.SECONDS - (time.monotonic() - self.out.begun), 0.0)
+                left = max(parallel.SECONDS + parallel.PAUSE - (time.monotonic() - self.out.begun), 0.0)
                 raise UserError(
                     f"Another visitor's ambulances are on the road. Try again; it takes {left:.0f} s at most.",
                     "parallel_busy", left=left,
@@ -97,7 +141,7 @@ class Fleet:
                     f"The processes would need {wanted:,.0f} MB; {left:,.0f} MB are left.",
                     "parallel_memory", need=wanted, left=left,
                 )  # fmt: skip
-            trip = self.out = Trip(processes, tuple(map(tuple, sentences)), held=need)
+            trip = self.out = Trip(processes, tuple(map(tuple, sentences)), seed, held=need)
         try:
             threading.Thread(target=self._drive, args=(trip, checkpoint, c), name="ambulances", daemon=True).start()
         except BaseException:  # no thread to be had: the road is free again
@@ -111,10 +155,15 @@ class Fleet:
         def told(done: int) -> None:
             trip.done = done
 
+        def passed(size: int, clocks: list[dict[str, Any]]) -> None:
+            means = (sum(clock[what] for clock in clocks) / len(clocks) for what in Pass._fields)
+            trip.passes.setdefault(size, []).append(Pass(*means))
+
         try:
             runs = parallel.run(
-                trip.sentences, trip.groups, checkpoint, rounds=ROUNDS, stop=trip.unwanted, told=told, nice=NICE
-            )
+                trip.sentences, trip.groups, checkpoint, rounds=ROUNDS, enough=ENOUGH, stop=trip.unwanted,
+                paused=trip.rests, told=told, passed=passed, nice=NICE,
+            )  # fmt: skip
             trip.outcome, end = compare(runs, c), "done"
         except parallel.Stopped:
             end = "stopped"
@@ -154,10 +203,11 @@ def fleet() -> Fleet:
 
 def panel(
     sentences: Sequence[Sequence[int]], processes: int, checkpoint: str | None, c: ModelConfig,
-    draw: Callable[[Outcome, Trip], None],
+    draw: Callable[[Trip], None],
 ) -> None:  # fmt: skip
-    """Start, stop and progress of a run; below them what `draw` makes of the last one that came to its end."""
-    key = "fleet"
+    """Start, pause, stop, seed and progress of a run; below them what `draw` makes of its passes so far, and of the
+    last run that came to its end."""
+    key, asked = "fleet", _asked()
     trip: Trip | None = st.session_state.get(key)
     ticking = trip is not None and not trip.over
 
@@ -167,8 +217,8 @@ def panel(
         if trip is not None:
             trip.seen = time.monotonic()
         active = trip is not None and not trip.over
-        if active != ticking:
-            st.rerun()  # the clock starts or stops with the whole page
+        if active != ticking or _asked() != asked:
+            st.rerun()  # the clock starts or stops with the whole page, which also knows which sentences are meant
         if not state.hidden("training"):
             with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=f"{key}.row"):
                 _controls(key, trip, sentences, processes, checkpoint, c)
@@ -177,10 +227,7 @@ def panel(
         if trip is None:
             return
         if active:
-            stage = min(trip.done, len(trip.groups) - 1)
-            seconds = time.monotonic() - trip.begun
-            said = t("ambulances.live.running", processes=trip.groups[stage], seconds=seconds, limit=parallel.SECONDS)
-            st.progress(stage / len(trip.groups), said)
+            _progress(trip)
         elif trip.error is not None:
             shell.complain(trip.error)
         elif trip.state == "stopped":
@@ -188,12 +235,32 @@ def panel(
         if trip.outcome is not None:
             st.session_state[f"{key}.last"] = trip
         last: Trip | None = st.session_state.get(f"{key}.last")
-        if last is not None and last.outcome is not None:
+        if trip.passes and trip is not last:
+            draw(trip)
+        if last is not None:
             if (last.processes, last.sentences) != (processes, tuple(map(tuple, sentences))):
                 st.caption(t("ambulances.live.other"))
-            draw(last.outcome, last)
+            draw(last)
 
     body()
+
+
+def _asked() -> tuple[int, int]:
+    """What is set for the next run, and decides what the page hands to the panel."""
+    return state.get("processes"), state.get("seed")
+
+
+def _progress(trip: Trip) -> None:
+    """Which group is at work, and at which pass."""
+    stage = min(trip.done, len(trip.groups) - 1)
+    size = trip.groups[stage]
+    made = len(trip.passes.get(size, []))
+    how = "paused" if trip.paused else "running" if made else "starting"
+    said = t(
+        f"ambulances.live.{how}", processes=size, made=made, most=ROUNDS, limit=parallel.SECONDS,
+        seconds=time.monotonic() - trip.begun - trip.rest, left=max(parallel.PAUSE - trip.rest, 0.0),
+    )  # fmt: skip
+    st.progress((stage + made / ROUNDS) / len(trip.groups), said)
 
 
 def _controls(
@@ -202,6 +269,11 @@ def _controls(
 ) -> None:  # fmt: skip
     active = trip is not None and not trip.over
     if active and trip is not None:
+        if trip.paused:
+            st.button(t("live.go_on"), icon=":material/play_arrow:", key=f"{key}.go", on_click=trip.go_on)
+        else:
+            st.button(t("live.pause"), icon=":material/pause:", key=f"{key}.pause", on_click=trip.pause,
+                      disabled=trip.rest >= parallel.PAUSE)  # fmt: skip
         st.button(t("ambulances.live.stop"), icon=":material/stop:", key=f"{key}.stop", on_click=trip.ended.set)
     else:
         st.button(t("ambulances.live.start"), icon=":material/play_arrow:", type="primary", key=f"{key}.start",
@@ -210,6 +282,10 @@ def _controls(
     control(
         st.segmented_control, "processes", processes, t("ambulances.live.processes"),
         list(range(2, parallel.MOST + 1)), key=f"{key}.processes", required=True, disabled=active,
+    )  # fmt: skip
+    control(
+        st.number_input, "seed", state.get("seed"), t("live.seed"), key=f"{key}.seed", tell=state.switched,
+        disabled=active or state.locked("training"), min_value=0, max_value=MOST_SEED, step=1, width=140,
     )  # fmt: skip
 
 
@@ -220,7 +296,7 @@ def _start(
     if (before is not None and not before.over) or state.locked("training"):
         return  # clicked twice, or not to be clicked
     try:
-        st.session_state[key] = fleet().start(sentences, processes, checkpoint, c)
+        st.session_state[key] = fleet().start(sentences, processes, checkpoint, c, state.get("seed"))
         st.session_state.pop(f"{key}.error", None)
     except UserError as error:
         st.session_state[f"{key}.error"] = error

@@ -28,7 +28,8 @@ MEGA = 10**6
 GIGA = 10**9
 MILLI = 1e-3
 MICRO = 1e-6
-MORE = 3  # example sentences beside the visitor's own
+MORE = 3  # held-out texts beside the visitor's sentence
+LONGEST = 48  # most tokens of one of them
 
 
 @dataclass(frozen=True)
@@ -382,6 +383,36 @@ def live(outcome: Outcome, trip: Trip) -> list[plates.Plate]:
         ),
     )
     return [bars, table]
+
+
+def passes(trip: Trip) -> plates.Plate:
+    """Pass after pass, so far: one process alone, and where the time of the group went."""
+    alone, group = (trip.passes.get(size, []) for size in trip.groups)
+    count = max(len(alone), len(group))
+
+    def line(what: str, values: Sequence[float], role: str, processes: int) -> dict[str, Any]:
+        padded = [*(value / MILLI for value in values), *[float("nan")] * (count - len(values))]
+        return plates.series(t(f"ambulances.passes.{what}", processes=processes), padded, role)
+
+    several = [line("alone", [sum(one) for one in alone], "ink", 1)]
+    said = [_lately("alone", [sum(one) for one in alone], 1)]
+    if group:
+        for what, role in (("computing", "intern"), ("sending", "crowding")):
+            values = [getattr(one, what) for one in group]
+            several.append(line(what, values, role, trip.processes))
+            said.append(_lately(what, values, trip.processes))
+    note = t("ambulances.passes.note", now=t("ambulances.passes.comma").join(said), texts=len(trip.sentences),
+             seed=trip.seed)  # fmt: skip
+    return plates.lines(
+        "passes", plates.axis("pass", count, offset=1), several, digits=0, from_zero=True,
+        title=t("ambulances.passes.title"), alt=note, note=note,
+    )  # fmt: skip
+
+
+def _lately(what: str, values: Sequence[float], processes: int) -> str:
+    """A line's last value, in words."""
+    name = t(f"ambulances.passes.{what}", processes=processes)
+    return t("ambulances.passes.pair", name=name, value=span(values[-1]) if values else "–")
 
 
 # -- recorded ----------------------------------------------------------------------------------------------------------
