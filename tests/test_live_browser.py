@@ -94,3 +94,25 @@ def test_leaving_the_page_stops_the_run(server, browser):
         expect(page.locator(".st-key-plates-queues-live canvas").first).to_be_visible(timeout=PATIENCE)
     finally:
         context.close()
+
+
+def test_the_beds_are_watched_to_the_end_of_a_run(server, browser):
+    """20 steps, below what was recorded."""
+    context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 1400})
+    context.set_default_timeout(PATIENCE)
+    page, bad = context.new_page(), []
+    page.on("pageerror", lambda error: bad.append(str(error)))
+    page.goto(f"{server}/beds?lang=en&steps=20&seed=3&s=Hello")
+    try:
+        expect(page.locator(".st-key-doors")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator(".st-key-plates-beds-trained canvas")).to_have_count(2)
+        button(page, "start").click()
+        pictures = page.locator(".st-key-plates-beds-live")
+        expect(pictures.locator("canvas").first).to_be_visible(timeout=PATIENCE)
+        expect(button(page, "again")).to_be_visible(timeout=PATIENCE)
+        assert re.match(r"Done: 20 steps in \d+ s · [\d,]+ tokens a second · seed 3", told(page)), told(page)
+        expect(pictures.get_by_text(re.compile("After step 20:")).first).to_be_visible()
+        assert pictures.locator("canvas").count() == 2 and not page.locator("[data-testid=stAlert]").count()
+    finally:
+        context.close()
+    assert bad == []
