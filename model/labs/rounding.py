@@ -130,6 +130,6 @@ def run(settings: Settings, seed: int) -> Iterator[Step]:
 
 
 EXPERIMENT = Experiment(
-    "rounding", run, live=Settings(), recorded=Settings(steps=400, documents=24, heldout_rows=128),
+    "rounding", run, live=Settings(steps=200), recorded=Settings(steps=400, documents=24, heldout_rows=128),
     weights=lambda settings: parameters(CONFIG).main, seeds=(0, 1, 2, 3),
 )  # fmt: skip

@@ -57,8 +57,12 @@ def last(runs: Sequence[Points]) -> tuple[str, float, float]:
 
 def ranged(values: Spread, digits: int = DIGITS) -> str:
     """Mean, and lowest to highest."""
-    said = {key: number(value, digits=digits) for key, value in values._asdict().items()}
-    return t("beds.trained.between", **said)
+    return t("beds.trained.between", **{key: _shown(value, digits) for key, value in values._asdict().items()})
+
+
+def _shown(value: float, digits: int) -> str:
+    """A number in a sentence; what is too little to be seen is 0, and has no sign."""
+    return number(round(value, digits) + 0, digits=digits)
 
 
 def coarsest(runs: Sequence[Points]) -> str:
@@ -92,7 +96,7 @@ def pictures(runs: Sequence[Points], prefix: str) -> list[plates.Plate]:
             each = np.stack([get(points, kind) for points in runs])
             band = (each.min(0), each.max(0)) if len(runs) > 1 else ()
             several.append(plates.series(name(kind), each.mean(0), ROLES[kind], *band))
-            said.append(t("beds.trained.pair", kind=name(kind), value=number(float(each[:, -1].mean()), digits=digits)))
+            said.append(t("beds.trained.pair", kind=name(kind), value=_shown(float(each[:, -1].mean()), digits)))
         note = t(f"beds.trained.{what}_note", step=f"{last:,}", now=t("beds.trained.comma").join(said))
         made.append(
             plates.lines(
