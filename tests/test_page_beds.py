@@ -457,7 +457,8 @@ def test_verdicts_where_nothing_can_be_told():
     assert order == words.say("en", "beds.trained.order.lost") and "overlap" in change
 
 
-def test_a_live_training_to_its_end(app, clinic_folder, monkeypatch, lang="zh"):
+def test_a_live_training_to_its_end(app, clinic_folder, monkeypatch):
+    lang = "zh"
     small = replace(rounding_lab.EXPERIMENT.live, rows=2, length=16, heldout_rows=4, documents=1)
     monkeypatch.setattr(rounding_lab, "EXPERIMENT", replace(rounding_lab.EXPERIMENT, live=small))
     at = app(lang, clinic_folder, steps=20, seed=6)
