@@ -13,4 +13,5 @@ else:  # once, before the first visitor: `streamlit run` asks for what answers t
 
     host.few_arenas()
     host.keep_downloads()
+    host.settings_once()
     app = st.App(__file__, middleware=host.MIDDLEWARE)

@@ -73,6 +73,7 @@ class Tokenizer:
         kinds = [decoder.get("type"), *(part.get("type") for part in decoder.get("decoders", []))]
         self.is_byte_level = "ByteLevel" in kinds
         self._special = {id for id, token in inner.get_added_tokens_decoder().items() if token.special}
+        self._bytes: dict[int, bytes] = {}  # of ids that were asked for
         self.bos_id = self._first(_BOS_NAMES)
         self.eos_id = self._first(_EOS_NAMES)
 
@@ -107,7 +108,7 @@ class Tokenizer:
         ids = list(ids)
         if not self.is_byte_level:
             return [self._plain_piece(id) for id in ids]
-        data = [self._token_bytes(id) for id in ids]
+        data = [self._bytes.get(id) or self._bytes.setdefault(id, self._token_bytes(id)) for id in ids]
         return _label(
             ids,
             data,
@@ -147,6 +148,13 @@ def _checked(text: str) -> str:
 
 def _label(ids: list[int], data: list[bytes], special: list[bool], names: list[str]) -> list[Piece]:
     """Pieces of byte-level tokens; a partial one is labelled with the character its neighbours complete."""
+    try:
+        return [
+            Piece(id, name, is_special=is_special) if is_special or not blob else Piece(id, blob.decode())
+            for id, blob, is_special, name in zip(ids, data, special, names, strict=True)
+        ]
+    except UnicodeDecodeError:
+        pass  # one of them is partial
     stream = b"".join(data)
     owner: dict[int, tuple[str, int, int]] = {}  # byte position -> character, first byte, bytes
     position = 0

@@ -180,10 +180,9 @@ def test_a_long_sentence_is_not_carried_by_every_link(monkeypatch):
 def test_explain_puts_them_on_the_page_and_escapes_the_rest(monkeypatch):
     said = []
     monkeypatch.setattr(chapter.st, "markdown", lambda text: said.append(text))
-    monkeypatch.setattr(chapter.st, "subheader", lambda *a, **k: None)
     chapter.explain("triage.desk", code=[], desk="1–3", token="[intern](javascript:alert(1))", floor=1, attention="1", ffn="2")
     text = said[0].replace("\n", " ")
-    assert r"\[intern\]\(javascript\:alert\(1\)\)" in text and linked_words(text)[0] == "records room"
+    assert text.startswith(f"### {words.t('triage.desk.title')} ") and r"\[intern\]\(javascript\:alert\(1\)\)" in text and linked_words(text)[0] == "records room"
 
 
 # -- search ------------------------------------------------------------------------------------------------------------

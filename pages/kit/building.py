@@ -7,6 +7,7 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def visible(text: str) -> str:
     return "◌" + shown if text and unicodedata.category(text[0]) in ("Mn", "Me") else shown
 
 
+@lru_cache(4096)
 def _visible(char: str) -> str:
     if char in _SIGNS:
         return _SIGNS[char]

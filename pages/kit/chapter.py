@@ -190,11 +190,12 @@ def explain(
     equations of assets/maths/<page>.toml [section] with `tex` put in (none without `tex`), Code the `code`. Known words
     of the text itself, not of `values`, lead to the glossary. A projector shows neither prose nor code.
     """
-    st.subheader(t(f"{key}.title"), anchor=False)
     depth, projected = state.get("depth"), state.get("projector")
+    said = f"### {t(f'{key}.title')}"
     if not projected:
         escaped = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
-        st.markdown(terms.fill(f"{key}.{depth}", **escaped))
+        said += f"\n\n{terms.fill(f'{key}.{depth}', **escaped)}"
+    st.markdown(said)  # one message and not two: with a class, messages are what a turn costs
     if depth == "maths" and tex is not None:
         page, section = key.split(".")
         for equation in equations(page, section, tex):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 import streamlit as st
 
 from pages.kit import state, words
@@ -66,7 +66,7 @@ def component(folder: str) -> Callable[..., Any]:
 def packed(data: Mapping[str, Any]) -> bytes:
     """As it is sent. A mapping Streamlit would search for tables, which brings pandas in before there is a picture, and
     write out twice more: to send it and to tell it from others."""
-    return json.dumps(data, separators=(",", ":")).encode()
+    return orjson.dumps(data)
 
 
 _component = component("plates")
