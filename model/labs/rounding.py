@@ -132,4 +132,5 @@ def run(settings: Settings, seed: int) -> Iterator[Step]:
 EXPERIMENT = Experiment(
     "rounding", run, live=Settings(steps=200), recorded=Settings(steps=400, documents=24, heldout_rows=128),
     weights=lambda settings: parameters(CONFIG).main, seeds=(0, 1, 2, 3),
+    step_bytes=224 * 2**20,  # measured: 205 MB with its 1,024 tokens and 3,072 held-out ones
 )  # fmt: skip
