@@ -411,6 +411,9 @@ def test_the_recorded_training_says_how_it_was_made(trained):
     assert [run["seed"] for run in trained["runs"]] == list(rounding_lab.EXPERIMENT.seeds)
     for run in trained["runs"]:
         assert [point["step"] for point in run["points"]] == [0, *rounding_lab.EXPERIMENT.recorded.due]
+        for kind in rounding_lab.ROUNDERS:  # as the page says below its table
+            lost = [point["error"][kind] for point in run["points"]]
+            assert max(lost) < 1.03 * min(lost)
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
