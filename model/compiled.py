@@ -2,8 +2,8 @@
 
 A pass is some two thousand small operations. Called from Python each of them lets go of Python's lock and has to wait
 for it again, behind every other visitor's page; TorchScript runs all layers without it, on another core meanwhile, and
-starts each operation sooner. Only layers that compute alike are run here, what is changed in all of them included;
-`engine.py` has the rest, is what is meant to be read, and what tests hold this to.
+starts each operation sooner. Only layers that compute alike are run here, with or without a change that is the same for
+all; `engine.py` has the rest, is what is meant to be read, and what tests hold this to.
 """
 
 # No "from __future__ import annotations" here: TorchScript reads annotations as they are.

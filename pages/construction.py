@@ -137,9 +137,9 @@ if guessed:
                        low=number(one.low, digits=2), high=number(one.high, digits=2)) for name, one in ends.items()},
         )  # fmt: skip
         plates.mount("construction.trained", construction.trained(before.runs, arms), {})
-        live.panel(experiment, trial, draw, "construction")
         st.caption(t("construction.trained.recorded", command=file["command"], commit=file["commit"],
                      seeds=len(before.runs)))  # fmt: skip
+        live.panel(experiment, trial, draw, "construction")
 
 ours, theirs = construction.doctor(construction.V3, "fp8"), construction.doctor(construction.DENSE, "bf16")
 chapter.explain(

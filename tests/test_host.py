@@ -151,11 +151,40 @@ def test_a_file_made_for_a_browser_is_there_until_it_was_fetched(monkeypatch):
         store.get_file(made)
 
 
+def test_files_made_for_browsers_do_not_fill_the_memory(monkeypatch):
+    from streamlit.runtime.media_file_manager import MediaFileManager
+    from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
+
+    for name in ("execute_deferred", "_get_inactive_file_ids"):
+        monkeypatch.setattr(MediaFileManager, name, getattr(MediaFileManager, name))
+    monkeypatch.setattr(host, "MOST_UNFETCHED", 250)
+    host.keep_downloads()
+    store = MemoryMediaFileStorage("/media")
+    files = MediaFileManager(store)
+    for i in range(5):
+        files.execute_deferred(files.add_deferred(lambda i=i: bytes([i]) * 100, "text/csv", "1.0", "a.csv"))
+    for _ in range(3):
+        files.remove_orphaned_files()
+    assert sorted(file.content[0] for file in store._files_by_id.values()) == [3, 4], "the newest that have room"
+
+
 def test_the_door_brings_in_little():
     """`streamlit run` imports app.py before it listens: neither torch nor a page belongs there."""
     source = "import app, sys; print(sorted({'torch', 'pandas', 'pages.kit.shell', 'pages.kit.words'} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.strip() == "[]"
+
+
+def test_the_door_sets_streamlit_up():
+    source = """
+import app
+from streamlit import config
+from streamlit.runtime.media_file_manager import MediaFileManager
+one = config.get_options_for_section("theme")
+print(config.get_options_for_section("theme") is one, hasattr(MediaFileManager.execute_deferred, "__wrapped__"))
+"""
+    said = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "True True"
 
 
 # -- what a host is told -----------------------------------------------------------------------------------------------

@@ -60,8 +60,8 @@ print(picture["counts"]["per_token"], opening.picture(sentence + "!"), "torch" i
     assert run(code) == "522 None False"
 
 
-def test_what_is_drawn_brings_no_pandas():
-    """Bytes are what Streamlit sends on as they are; anything else it may take for a table."""
+def test_what_is_drawn_goes_as_bytes():
+    """Streamlit sends them on as they are. In anything else it looks for tables, and brings pandas in to do so."""
     code = """
 import sys
 from pages.kit import plates

@@ -272,8 +272,9 @@ def test_pause_go_on_and_curves_that_grow(app, road, monkeypatch, lang):
     until(lambda: trip.passes.get(2))
     at.button(key="fleet.pause").click().run()
     until(lambda: trip.paused)
-    time.sleep(0.05)  # the pass that was under way
-    made = len(trip.passes[2])
+    counts = []
+    until(lambda: counts.append(len(trip.passes[2])) or counts[-5:].count(counts[-1]) == 5)  # the pass under way ends
+    made = counts[-1]
     at.run()
     assert len(trip.passes[2]) == made, "it rests"
     assert words.say(lang, "ambulances.live.paused", made=made, left=0).split(str(made))[0] in at.get("progress")[0].proto.text

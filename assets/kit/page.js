@@ -39,13 +39,14 @@ function intoPopovers() {
   document.addEventListener("keydown", (event) => {
     const button = event.target.closest?.("[data-testid=stPopover] button");
     if (!["Enter", " "].includes(event.key) || !button || document.querySelector("[data-testid=stPopoverBody]")) return;
-    const until = performance.now() + REST;
+    let until = null;
     const look = () => {
+      until ??= performance.now() + REST;
       const first = document.querySelector("[data-testid=stPopoverBody]")?.querySelector("button:not(:disabled), input:not(:disabled), textarea, a[href]");
       if (first) first.focus();
       else if (performance.now() < until) requestAnimationFrame(look);
     };
-    requestAnimationFrame(look);
+    document.addEventListener("keyup", look, { once: true, capture: true }); // or a key that is held would press what it comes to
   }, true);
 }
 

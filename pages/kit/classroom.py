@@ -340,7 +340,7 @@ def bar(page: str) -> None:
             with st.popover(t("together.leave.open"), icon=":material/logout:", type="tertiary"):
                 st.markdown(t("together.leave.what"))
                 st.button(t("together.leave.sure"), type="primary", key="class_leave", on_click=leave)
-    if stop := place.drawn[-1]:
+    if (stop := place.drawn[-1]) and not lesson.here():  # a lesson of one's own has a light of its own
         with st.container(key="class_light"):
             lesson.follow(stop, place.page)
 

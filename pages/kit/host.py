@@ -38,6 +38,7 @@ MOST_KEPT_BY_ALL = 64 * 2**20
 M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3  # malloc.h
 LARGE = 2**20  # bytes of a block that is given back to the system as soon as it is free
 FETCHED = 60.0  # seconds within which a browser has fetched a file that was made for it
+MOST_UNFETCHED = 64 * 2**20  # bytes of such files that are kept so long; of more the oldest go when Streamlit will
 FRAMES = "TOKEN_HOSPITAL_FRAMES"  # whose pages may show this one inside of theirs: addresses with spaces
 
 
@@ -57,25 +58,28 @@ def keep_downloads() -> None:
     whose screens ask every other second, that is often before the browser has asked for it."""
     from streamlit.runtime.media_file_manager import MediaFileManager as Files
 
-    if hasattr(Files, "made"):
+    if hasattr(Files.execute_deferred, "__wrapped__"):
         return
-    made: dict[str, float] = {}
+    made: dict[str, tuple[float, int]] = {}  # oldest first: when, and how many bytes
     make, unused = Files.execute_deferred, Files._get_inactive_file_ids
 
     @functools.wraps(make)
     def execute_deferred(self: Files, file_id: str) -> str:
         address = make(self, file_id)
-        made[Path(address).stem] = time.monotonic()
+        name = Path(address).stem
+        made[name] = time.monotonic(), len(self._storage.get_file(name).content)
         return address
 
     @functools.wraps(unused)
     def _get_inactive_file_ids(self: Files) -> set[str]:
-        now = time.monotonic()
-        for one in [one for one, at in list(made.items()) if at < now - FETCHED]:
-            made.pop(one, None)
+        now, kept = time.monotonic(), 0
+        for name, (at, size) in reversed(list(made.items())):
+            kept += size
+            if at < now - FETCHED or kept > MOST_UNFETCHED:
+                made.pop(name, None)
         return unused(self) - set(made)
 
-    Files.made, Files.execute_deferred, Files._get_inactive_file_ids = made, execute_deferred, _get_inactive_file_ids
+    Files.execute_deferred, Files._get_inactive_file_ids = execute_deferred, _get_inactive_file_ids
 
 
 def settings_once() -> None:

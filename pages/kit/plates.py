@@ -66,7 +66,7 @@ def component(folder: str) -> Callable[..., Any]:
 def packed(data: Mapping[str, Any]) -> bytes:
     """As it is sent. A mapping Streamlit would search for tables, which brings pandas in before there is a picture, and
     write out twice more: to send it and to tell it from others."""
-    return orjson.dumps(data)
+    return orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 _component = component("plates")

@@ -362,13 +362,12 @@ def curve(visit: Visit, found: Measured, one: Plan) -> plates.Plate:
 
 def crowded(points: queues.Points, arm: int) -> dict[str, np.ndarray]:
     """The busiest card over the mean of all, at every point of a run of the queues' lab: its department by number, and
-    with spare interns that are placed by what was counted at the point before."""
+    with spare interns that are placed by what was counted at the point before (NaN at the first: nothing was)."""
     load = np.array([point["arms"][arm]["load"] for point in points], dtype=float)
-    before = np.concatenate([load[:1], load[:-1]])
-    return {
-        "numbered": placement.imbalance(placement.numbered(*load.shape, HALLS).busy(load)),
-        "spare": placement.imbalance(placement.place(before, COPIES, HALLS).busy(load)),
-    }
+    numbered, spare = placement.numbered(*load.shape, HALLS), np.full(len(load), np.nan)
+    if len(load) > 1:
+        spare[1:] = placement.imbalance(placement.place(load[:-1], COPIES, HALLS).busy(load[1:]))
+    return {"numbered": placement.imbalance(numbered.busy(load)), "spare": spare}
 
 
 def last(runs: Sequence[queues.Points], arm: int, way: str) -> Spread:
@@ -386,7 +385,8 @@ def trained(runs: Sequence[queues.Points], arms: dict[int, Arm]) -> list[plates.
             each = np.stack([one[way] for one in found[i]])
             band = (each.min(0), each.max(0)) if len(runs) > 1 else ()
             several.append(plates.series(queues.name(arm), each.mean(0), queues.ROLES[arm.kind], *band))
-        said = [number(last(runs, i, way).middle, digits=2) for i in arms]
+        ends = [last(runs, i, way).middle for i in arms]
+        said = ["–" if np.isnan(end) else number(end, digits=2) for end in ends]
         words = {"step": runs[0][-1]["step"], "now": queues.listed(list(arms.values()), said), "cards": HALLS}
         made.append(
             plates.lines(

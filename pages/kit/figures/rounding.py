@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from model.architectures import PRECISIONS
 from model.labs import rounding as lab
 from model.labs._spread import Spread, apart, spread
 from model.storage import FORMATS
@@ -113,7 +114,7 @@ def ladder(runs: Sequence[Points]) -> plates.Plate:
     cells = []
     for kind in lab.ROUNDERS:
         error = spread([points[-1]["error"][kind] for points in runs])
-        size = FORMATS[kind].bytes_per_weight if kind in FORMATS else 1.0
+        size = (FORMATS if kind in FORMATS else PRECISIONS)[kind].bytes_per_weight
         cells.append([
             number(size, digits=2), percent(error.middle), ranged(spread(ends(runs, kind, early))),
             ranged(spread(ends(runs, kind))),
