@@ -270,7 +270,10 @@ def test_a_lesson_on_a_projector_and_on_a_students_phone(server, screen):
         assert violations(page) == []
 
     teacher.get_by_role("button", name=say("en", "together.close.open")).focus()  # the keyboard goes into what it opens
-    teacher.keyboard.press("Enter")
+    for _ in range(3):
+        teacher.keyboard.down("Enter")  # held: it opens, closes and opens
+        teacher.wait_for_timeout(100)
+    teacher.keyboard.up("Enter")
     expect(teacher.get_by_role("button", name=say("en", "together.close.sure"))).to_be_focused(timeout=PATIENCE)
     teacher.keyboard.press("Enter")
     expect(student.get_by_text(say("zh", "error.class_over"))).to_be_visible(timeout=PATIENCE)
