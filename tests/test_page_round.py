@@ -246,7 +246,7 @@ def test_settled_is_the_floor_after_the_last_other_answer(look):
     for token in range(len(visit.trace.ids)):
         words_heard = said[:, token].tolist()
         final = words_heard[-1]
-        found = figures.settled(visit, token)
+        found = figures.settled(look(token=token))
         assert words_heard[found.first - 1] == final and final not in words_heard[: found.first - 1]
         assert set(words_heard[found.good - 1 :]) == {final}
         assert found.good == 1 or words_heard[found.good - 2] != final
@@ -274,6 +274,23 @@ def test_every_floor_is_one_answer_of_the_question(preset):
 def test_the_lens_is_computed_once_for_a_trace(look):
     assert figures.lens(look(floor=1)) is figures.lens(look(token=2, floor=3))
     assert figures.lens(look()) is not figures.lens(look("Doctor"))
+
+
+def test_the_lens_of_one_token_is_its_part_of_the_whole(look):
+    whole = figures.lens(look())
+    for token in (0, 3):
+        assert all(torch.equal(one, all_[:, token]) for one, all_ in zip(figures.lens_of(look(), token), whole, strict=True))
+
+
+def test_before_the_question_is_answered_one_token_is_looked_through(app, monkeypatch):
+    """For all of them it would be half as long again as the pass itself."""
+    seen = []
+    lens = model.engine.Engine.lens
+    monkeypatch.setattr(model.engine.Engine, "lens", lambda self, trace, token: seen.append(token) or lens(self, trace, token))
+    at = app("en", s="Doctor, I have a fever and it will not go.")
+    assert fine(at) and len(set(seen)) == 1
+    at = skip(at)
+    assert fine(at) and len(set(seen)) > 5
 
 
 # -- stopping ----------------------------------------------------------------------------------------------------------

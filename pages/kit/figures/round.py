@@ -321,7 +321,7 @@ def pushes(visit: Visit, found: Worth, each: dict[str, Tensor]) -> plates.Plate:
 
 
 class Lens(NamedTuple):
-    """Every token, discharged after every floor; (L, T) each."""
+    """Tokens, discharged after every floor; (L, T) each, or (L,) of one token."""
 
     word: Tensor  # the likeliest next token there
     best: Tensor  # its probability
@@ -329,19 +329,24 @@ class Lens(NamedTuple):
 
 
 @once
+def lens_of(visit: Visit, token: int) -> Lens:
+    """The logit lens of one token: all that is needed before the question is answered."""
+    return _lens(visit, token)
+
+
+@once
 def lens(visit: Visit) -> Lens:
     """The logit lens of every token, one at a time (all at once would be (L, T, vocab)), on all cores."""
-    trace, engine = visit.trace, visit.house.live.engine
-    answers = trace.logits.argmax(-1).tolist()
-
-    def of(token: int) -> tuple[Tensor, Tensor, Tensor]:
-        logits = engine.lens(trace, token)[1:]
-        word = torch.from_numpy(logits.numpy().argmax(-1))  # a tenth of the time that torch takes
-        likely = logits.softmax(-1)
-        return word, likely.amax(-1), likely[:, answers[token]]
-
     with ThreadPoolExecutor(service.PASSES_AT_ONCE) as pool:
-        return Lens(*(torch.stack(values, 1) for values in zip(*pool.map(of, range(len(answers))), strict=True)))
+        each = pool.map(lambda token: _lens(visit, token), range(len(visit.trace.ids)))
+        return Lens(*(torch.stack(values, 1) for values in zip(*each, strict=True)))
+
+
+def _lens(visit: Visit, token: int) -> Lens:
+    logits = visit.house.live.engine.lens(visit.trace, token)[1:]
+    word = torch.from_numpy(logits.numpy().argmax(-1))  # a tenth of the time that torch takes
+    likely = logits.softmax(-1)
+    return Lens(word, likely.gather(1, word[:, None]).squeeze(1), likely[:, visit.trace.logits[token].argmax()])
 
 
 @once
@@ -363,9 +368,12 @@ class Settled(NamedTuple):
     good: int  # and on every floor from here on
 
 
-def settled(visit: Visit, token: int | None = None) -> Settled:
-    """When a token (the followed one) first has its final answer, and when for good."""
-    word = lens(visit).word[:, visit.token if token is None else token]
+def settled(visit: Visit) -> Settled:
+    """When the followed token first has its final answer, and when for good."""
+    return _settled(lens_of(visit, visit.token).word)
+
+
+def _settled(word: Tensor) -> Settled:
     agrees = (word == word[-1]).tolist()
     wrong = [floor for floor, agree in enumerate(agrees, 1) if not agree]
     return Settled(agrees.index(True) + 1, wrong[-1] + 1 if wrong else 1)
@@ -475,7 +483,7 @@ def diary(visit: Visit) -> plates.Plate:
 def everybody(visit: Visit) -> plates.Plate:
     """Tokens by floors: the probability of each token's own final answer if it left there."""
     seen, c, tokens = lens(visit), visit.trace.config, len(visit.trace.ids)
-    good = [settled(visit, token).good for token in range(tokens)]
+    good = [_settled(word).good for word in seen.word.unbind(1)]
     half = sorted(good)[(tokens - 1) // 2]
     words = {"tokens": tokens, "half": half, "late": sum(floor > c.num_hidden_layers // 2 for floor in good),
              "middle": c.num_hidden_layers // 2}  # fmt: skip
