@@ -8,7 +8,7 @@ import torch
 
 from model import ModelConfig, Trace, costs
 from pages.kit import plates
-from pages.kit.chapter import Visit, number
+from pages.kit.chapter import Visit, number, percent
 from pages.kit.figures import common
 from pages.kit.words import t
 
@@ -118,8 +118,11 @@ def drift(visit: Visit, changed: Trace) -> plates.Plate:
         visit,
         [(t("triage.drift.series"), gap)],
         width="half",
-        alt=t("triage.drift.alt", gap=number(float(gap[-1]))),
+        alt=t("triage.drift.alt", gap=percent(float(gap[-1]))),
         note=t(
-            "triage.drift.note", token=visit.name(), first=number(float(gap[visit.layer])), last=number(float(gap[-1]))
+            "triage.drift.note",
+            token=visit.name(),
+            first=percent(float(gap[visit.layer])),
+            last=percent(float(gap[-1])),
         ),
     )
