@@ -15,7 +15,7 @@ from typing import Any, List, Optional, Tuple  # noqa: UP035
 import torch
 from torch import Tensor
 
-from model.interventions import GATES, Interventions
+from model.interventions import Interventions
 
 
 def _choose(
@@ -51,6 +51,7 @@ def _layers(
     room: List[Tensor],  # noqa: UP006
     constants: List[Tensor],  # noqa: UP006
     sizes: List[int],  # noqa: UP006
+    gate: str,
     scale: float,
     eps: float,
 ) -> Tuple[Tensor, List[Tensor], List[Tensor], List[Tensor]]:  # noqa: UP006
@@ -60,8 +61,8 @@ def _layers(
     rows_in, rows_out, both_ways = constants[0], constants[1], constants[2]
     row_starts, zeros = constants[3], constants[4]
     dense, d, r, p, heads, inner = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-    groups, kept_groups, normed, k, gate_rule = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
-    closed = 0.0 if gate_rule == 2 else -float("inf")
+    groups, kept_groups, normed, k = sizes[6], sizes[7], sizes[8], sizes[9]
+    closed = 0.0 if gate == "mask_with_zero" else -float("inf")
     new, count = x.shape[0], rows_in.shape[0]
     befores: List[Tensor] = []  # noqa: UP006
     betweens: List[Tensor] = []  # noqa: UP006
@@ -100,7 +101,7 @@ def _layers(
         logits, sigmoids, choice, raw = room[0][m], room[1][m], room[2][m], room[4][m]
         torch.mm(u, ffn_in[index].t(), out=logits)
         torch.sigmoid(logits, out=sigmoids)
-        if gate_rule == 3:
+        if gate == "softmax":
             torch.softmax(logits, -1, out=sigmoids)
         torch.add(sigmoids, bias[index], out=choice)
         group_scores, kept, chosen = _choose(choice, groups, kept_groups, k, closed)
@@ -108,7 +109,7 @@ def _layers(
         room[3][m].copy_(group_scores)
         room[5][m].copy_(kept)
         experts[:, :k].copy_(chosen)
-        torch.gather(sigmoids + bias[index] if gate_rule == 1 else sigmoids, 1, chosen, out=raw)
+        torch.gather(sigmoids + bias[index] if gate == "bias_in_weights" else sigmoids, 1, chosen, out=raw)
         weight = factors[:, :k]
         if normed == 1:
             torch.div(raw, raw.sum(-1, keepdim=True).add_(1e-20).div_(scale), out=weight)
@@ -119,8 +120,8 @@ def _layers(
             row_starts, rows_in.index_select(0, called).view(-1), zeros, [new, count * 2 * inner]
         )
         both = torch.ops.aten.sparse_sampled_addmm(wanted, u, gate_up[index].t(), beta=0.0).values()
-        gate, up = both.view(new, each, 2 * inner).split(inner, -1)
-        said = torch.nn.functional.silu(gate).mul_(up).mul_(factors.unsqueeze(-1)).view(-1)
+        opened, up = both.view(new, each, 2 * inner).split(inner, -1)
+        said = torch.nn.functional.silu(opened).mul_(up).mul_(factors.unsqueeze(-1)).view(-1)
         whose = rows_out.index_select(0, called).view(-1)
         starts = torch.arange(0, new * each * inner, each * inner)
         y = torch.embedding_bag(ffn_out_t[index], whose, starts, False, 0, False, said)[0]
@@ -187,13 +188,13 @@ class CompiledLayers:
             record.kept_groups, record.experts, record.factors,
         ]  # fmt: skip
         constants = [*self.constants, record.row_starts, record.zeros]
-        sizes = [*self.sizes, record.k, GATES.index(do.gate)]
+        sizes = [*self.sizes, record.k]
         rank, whole = do.latent_rank, self.sizes[2]
         latent = [layer.latent_directions[:rank] for layer in self.layers] if rank is not None and rank < whole else []
         with torch.jit.optimized_execution(False):  # shapes differ from text to text: nothing to specialise on
             x, before, between, queries = self._run(
                 x, store, past, rope, mask, first, end, traced, self.weights, latent, room, constants, sizes,
-                self.scale, self.eps,
+                do.gate, self.scale, self.eps,
             )  # fmt: skip
         return x, list(zip(before, between, queries, strict=True))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from helpers import gap, one_sentence, some_ids
 from torch import Tensor
 
@@ -16,8 +17,6 @@ from model.deepseek_v3 import DeepseekV3, MoE
 from model.families import Family, FamilyConfig, GroupedQueryAttention, SoftmaxRouter, walk
 from model.labs import miniatures
 from model.train import TrainSettings, optimiser, take_step
-
-transformers = pytest.importorskip("transformers")
 
 BASE: dict[str, Any] = {
     "vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 3, "num_nextn_predict_layers": 0, "n_group": 1,
