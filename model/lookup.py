@@ -133,12 +133,10 @@ def seen_share(network: DeepseekV3, trace: Trace) -> Tensor:
     nothing of the states would see r / d of it on average.
     """
     r = trace.config.kv_lora_rank
-    windows, normed = [], []
-    for layer, state in zip(network.layers, trace.hidden[:-1], strict=False):  # a walk may have stopped early
-        assert isinstance(layer, DecoderLayer)
-        windows.append(layer.self_attn.kv_a_proj_with_mqa.weight[:r])
-        normed.append(layer.input_layernorm(state))
-    rows, states = torch.stack(windows), torch.stack(normed)  # (L, r, d), (L, T, d)
+    layers = [layer for layer in network.layers if isinstance(layer, DecoderLayer)][: len(trace.hidden) - 1]
+    rows = torch.stack([layer.self_attn.kv_a_proj_with_mqa.weight[:r] for layer in layers])  # (L, r, d)
+    # A share: what RMSNorm divides a whole state by does not change it.
+    states = trace.hidden[:-1] * torch.stack([layer.input_layernorm.weight for layer in layers])[:, None]  # (L, T, d)
     seen = states @ torch.linalg.qr(rows.transpose(1, 2)).Q
     return seen.square().sum(-1) / states.square().sum(-1)
 

@@ -1,35 +1,40 @@
 """How long the server takes to answer each control of each page: `python tests/bench_pages.py [--json]`.
 
-It drives the real pages in one process, as a single visitor, with everything on them shown (nothing waits for a guess).
-Times are wall time of a whole rerun, reading the result back included, so they are a little more than what the server
-takes. Every value of a control is new, so nothing is found in a cache that a visitor would not find there. Run it on an
-idle machine.
+It drives the real pages in one process, as a single visitor. A new sentence asks its page's questions again; "answer" is
+the turn in which all of them are answered at once, and for the other controls they are (everything is shown). Times are wall time of a whole rerun, reading the result back included, so they are a little more than what the server
+takes. Sentences have 32 tokens. Every value of a control is new, so nothing is found in a cache that a visitor would not
+find there; scripts are compiled once, as by a server. Run it on an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from streamlit.runtime.pages_manager import PagesManager  # noqa: E402
-from streamlit.testing.v1 import AppTest  # noqa: E402
+from streamlit.runtime.scriptrunner.script_cache import ScriptCache  # noqa: E402
+from streamlit.testing.v1 import AppTest, app_test, local_script_runner  # noqa: E402
 
 from pages.kit import chapter, service, shell  # noqa: E402
 
-SENTENCE = (
-    "Doctor {}, I have had a fever and a headache since yesterday evening. "
-    "Should I stay at home and rest in bed, or come to see you tomorrow morning?"
+SENTENCES = (
+    "Doctor {}, I have had a fever and a headache since yesterday evening. Should I stay in bed and rest today?",
+    "Doctor {}, I have had a fever and a headache since yesterday evening. Should I stay in bed and rest?",
 )
+TOKENS = 32
 ROUNDS = 12
 MEDIAN, NINETY_FIVE = 150, 400  # what is asked, in milliseconds
+questions = SimpleNamespace(answered=False)  # whether the visitor has answered all of them
 
 
 def controls(page: str, tokens: int, c: Any) -> dict[str, list[dict[str, Any]]]:
@@ -81,23 +86,32 @@ def timed(app: AppTest) -> float:
     return spent
 
 
+def sentences(tokenizer: Any) -> Iterator[str]:
+    """New ones, each of `TOKENS` tokens (and the one that begins every text)."""
+    for sentence, number in itertools.product(SENTENCES, range(1, 1000)):
+        if len(tokenizer.encode(text := sentence.format(number))) == TOKENS + 1:
+            yield text
+
+
 def rows() -> Iterator[tuple[str, str, list[float]]]:
     """(page, control, milliseconds of every turn), one after the other."""
     house = service.hospital()
-    number = 0
+    new = sentences(house.tokenizer)
     for path, _, _ in shell.WALK:
         page = Path(path).stem
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
         if page != "lobby":
             app.switch_page(path)
-        sentences = []
-        for _ in range(ROUNDS + 1):
-            number += 1
-            set_all(app, {"sentence": SENTENCE.format(number), "token": None, "lang": "en"})
-            sentences.append(timed(app))
-        yield page, "new sentence", sentences[1:]
-        tokens = len(house.trace(SENTENCE.format(number)).ids)
-        for name, turns in controls(page, tokens, house.config).items():
+        typed, answered = [], []
+        for text in itertools.islice(new, ROUNDS + 1):
+            questions.answered = False
+            set_all(app, {"sentence": text, "token": None, "lang": "en"})
+            typed.append(timed(app))
+            questions.answered = True
+            answered.append(timed(app))
+        yield page, "new sentence", typed[1:]
+        yield page, "answer", answered[1:]
+        for name, turns in controls(page, TOKENS + 1, house.config).items():
             yield page, name, [(set_all(app, turn), timed(app))[1] for turn in turns]
             set_all(app, {"change": None, "depth": "story", "lang": "en"})
             app.run()
@@ -113,8 +127,12 @@ def main() -> None:
         original(self, *given, **named)
         PagesManager.uses_pages_directory = False
 
+    compiled = ScriptCache()
+    app_test.ScriptCache = local_script_runner.ScriptCache = lambda: compiled
     PagesManager.__init__ = init
-    chapter.predict = chapter.guessed = lambda *_, **__: True
+    ask, guessed = chapter.predict, chapter.guessed
+    chapter.predict = lambda *given, **named: questions.answered or ask(*given, **named)
+    chapter.guessed = lambda *given, **named: questions.answered or guessed(*given, **named)
     found, every = [], []
     for page, control, times in rows():
         ordered = sorted(times)
