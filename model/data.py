@@ -39,6 +39,15 @@ def token_rows(tokenizer: Tokenizer, documents: Iterator[Document], rows: int, l
     return out
 
 
+def batches(
+    tokenizer: Tokenizer, documents: Iterator[Document], rows: int, length: int, ahead: int = 32
+) -> Iterator[Tensor]:
+    """(rows, length) int64, one after the other without end; `ahead` of them are packed at a time."""
+    while True:
+        packed = torch.from_numpy(token_rows(tokenizer, documents, ahead * rows, length).astype(np.int64))
+        yield from packed.split(rows)
+
+
 class TrainingRows:
     """The endless training set: `batch(step, rows)` is the same whoever asks, however often."""
 

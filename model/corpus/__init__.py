@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import everyday, hospital, numbers, world
@@ -20,11 +20,13 @@ __all__ = [
     "FAMILIES",
     "SUBJECTS",
     "Document",
+    "Family",
     "heldout",
     "is_heldout",
     "mixture",
     "own_documents",
     "real_documents",
+    "training",
 ]
 
 FAMILIES: list[Family] = [*everyday.FAMILIES, *hospital.FAMILIES, *numbers.FAMILIES, *world.FAMILIES]
@@ -47,6 +49,15 @@ def own_documents(count: int, seed: int, split: str = "train") -> Iterator[Docum
     rng = random.Random(seed)
     for _ in range(count):
         yield _own(FAMILIES[int(rng.random() * len(FAMILIES))], rng, split)
+
+
+def training(families: Sequence[Family], rng: random.Random) -> Iterator[Document]:
+    """Training texts of these families without end, mixed."""
+    while True:
+        family = families[int(rng.random() * len(families))]
+        text = family.text(rng)
+        if not is_heldout(text):
+            yield Document(text, family.subject, family.language, "own")
 
 
 def _epochs(rng: random.Random) -> Iterator[Document]:

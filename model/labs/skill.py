@@ -29,9 +29,9 @@ from torch import Tensor
 from model import checkpoint
 from model.baselines import dense_config
 from model.config import ModelConfig
-from model.corpus import FAMILIES, Document, heldout, is_heldout
+from model.corpus import FAMILIES, Document, heldout, training
 from model.costs import parameters
-from model.data import token_rows
+from model.data import batches
 from model.deepseek_v3 import DeepseekV3
 from model.errors import UserError
 from model.evaluate import encode, read
@@ -91,12 +91,7 @@ class SkillSettings:
 def documents(new: bool, seed: int) -> Iterator[Document]:
     """Training texts without end: of the new subject only, or of all others, languages mixed."""
     families = [family for family in FAMILIES if (family.subject == SUBJECT) == new]
-    rng = random.Random(f"{seed}/{new}")
-    while True:
-        family = families[int(rng.random() * len(families))]
-        text = family.text(rng)
-        if not is_heldout(text):
-            yield Document(text, family.subject, family.language, "own")
+    return training(families, random.Random(f"{seed}/{new}"))
 
 
 @cache
@@ -106,11 +101,7 @@ def _tokenizer() -> Tokenizer:
 
 def reading(new: bool, steps: int, rows: int, length: int, seed: int) -> Iterator[Tensor]:
     """Batches (rows, length) of ids."""
-    source = documents(new, seed)
-    chunk = min(steps, 32)  # steps whose rows are packed at a time
-    while True:
-        packed = torch.from_numpy(token_rows(_tokenizer(), source, chunk * rows, length).astype("int64"))
-        yield from packed.split(rows)
+    return batches(_tokenizer(), documents(new, seed), rows, length, ahead=min(steps, 32))
 
 
 # -- what is measured -------------------------------------------------------------------------------------------------
