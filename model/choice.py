@@ -19,7 +19,7 @@ from model import labs
 from model.catalogue import Row, figures
 from model.config import ModelConfig
 from model.errors import UserError
-from model.labs import cramming, skill, timetable
+from model.labs import cramming, skill, tasks, timetable
 from model.labs._spread import Spread, apart, spread
 
 BANK = cramming.EXPERIMENT.live.questions[0]  # questions of the talk's bank
@@ -153,6 +153,23 @@ def forgotten() -> Found | None:
 
     moe, dense = lost("moe"), lost("dense")
     return compare(moe, dense, digits=SHOWN_LOST) if len(moe) == len(dense) == len(runs) else None
+
+
+class Leads(NamedTuple):
+    """How much lower the MoE's held-out loss is than the dense one's (nats per token), by what both were taught."""
+
+    mixed: Spread  # many tasks
+    single: Spread  # one
+    seeds: int
+
+
+def leads() -> Leads | None:
+    """What the lab of one task and many found at the end."""
+    runs = recorded("tasks")
+    if runs is None:
+        return None
+    mixed, single = (spread(tasks.leads(runs, kind)) for kind in tasks.KINDS)
+    return Leads(mixed, single, len(runs))
 
 
 class Evenness(NamedTuple):

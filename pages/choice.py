@@ -4,18 +4,26 @@ from pages.kit.shell import require_shell
 
 require_shell()
 
+from collections.abc import Sequence  # noqa: E402
+from dataclasses import replace  # noqa: E402
+from typing import Any  # noqa: E402
+
 import streamlit as st  # noqa: E402
 
-from model import catalogue, choice  # noqa: E402
+from model import UserError, catalogue, choice  # noqa: E402
 from model.architectures import PRECISIONS  # noqa: E402
-from pages.kit import chapter, plates, state  # noqa: E402
+from model.corpus import SUBJECTS  # noqa: E402
+from model.labs import recorded  # noqa: E402
+from model.labs import tasks as lab  # noqa: E402
+from pages.kit import chapter, live, plates, shell, state  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.controls import controls_of  # noqa: E402
 from pages.kit.figures import choice as figures  # noqa: E402
+from pages.kit.figures import tasks  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
-MODEL, COSTS = "model/choice.py", "model/architectures.py"
+MODEL, COSTS, LAB = "model/choice.py", "model/architectures.py", "model/labs/tasks.py"
 
 visit = chapter.enter("choice")
 need = figures.need()
@@ -109,6 +117,49 @@ if guessed:
     with st.container(horizontal=True, gap="medium"):
         for door in figures.doors():
             st.page_link(f"pages/{door.page}.py", label=door.label, icon=":material/arrow_forward:")
+
+# -- one task or many, trained here and now
+
+experiment = lab.EXPERIMENT
+trial = replace(experiment.live, kinds=(state.get("tasks"),))
+
+
+def draw(points: Sequence[dict[str, Any]]) -> None:
+    """The run so far."""
+    job = live.job_of(experiment)
+    if job is not None and tasks.started(points, kind := job.settings.kinds[0]):
+        title = t("choice.tried.live", task=tasks.called(kind, job.seed))
+        plates.mount("choice.live", [tasks.curves([points], kind, title, "live")], {})
+
+
+if guessed:
+    try:
+        file = recorded(experiment.name)
+    except UserError as error:
+        shell.complain(error)
+    else:
+        runs, usual = file["runs"], experiment.recorded
+        chapter.explain(
+            "choice.tried",
+            code=[source(LAB, "run"), source(LAB, "leads"), source("model/train.py", "take_step")],
+            tex=tasks.values(runs),
+            tokens=f"{usual.steps * usual.rows * usual.length:,}",
+            steps=f"{usual.steps:,}",
+            seeds=len(runs),
+            subjects=len(SUBJECTS),
+            names=t("choice.list").join(tasks.called("single", run["seed"]) for run in runs),
+        )
+        for sentence in tasks.verdict(runs):
+            st.markdown(sentence)
+        pair = [
+            tasks.curves([run["points"] for run in runs], kind, t(f"choice.tried.{kind}"), "tried", width="half")
+            for kind in lab.KINDS
+        ]
+        plates.mount("choice.tried", [*pair, tasks.table(runs)], {})
+        st.caption(t("choice.tried.recorded", command=file["command"], commit=file["commit"], seeds=len(runs)))
+        now = trial.steps * trial.rows * trial.length
+        chapter.say("choice.tried.now", steps=trial.steps, now=f"{now:,}", task=t(f"choice.tasks.{trial.kinds[0]}"))
+        live.panel(experiment, trial, draw)
 
 # -- claim by claim
 

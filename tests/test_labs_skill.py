@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from model import labs
+from model.corpus import is_heldout
 from model.costs import parameters
 from model.deepseek_v3 import DeepseekV3
 from model.errors import UserError
@@ -26,7 +27,7 @@ def test_school_never_sees_the_subject():
     for new in (True, False):
         found = list(itertools.islice(lab.documents(new, 0), 300))
         assert all((d.subject == lab.SUBJECT) == new for d in found) and {d.language for d in found} == {"zh", "en"}
-        assert not any(lab.is_heldout(d.text) for d in found)
+        assert not any(is_heldout(d.text) for d in found)
     assert all(len(text) > 1 for new in (True, False) for text in lab._texts(new, 1, 24))
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import screens
-from screens import LANGUAGES, fine, prose, shown, skip
+from screens import LANGUAGES, fine, floats, prose, shown, skip
 from streamlit.testing.v1 import AppTest
 
 from model import catalogue, choice, labs
 from model.choice import Need
 from model.config import ModelConfig
 from model.costs import parameters
-from pages.kit import state, words
+from model.labs import tasks as lab
+from pages.kit import chapter, state, words
 from pages.kit.figures import choice as figures
-from pages.kit.figures import facts
+from pages.kit.figures import facts, tasks
 
 PAGE = "pages/choice.py"
 V3, BIG = catalogue.find("deepseek-v3"), catalogue.find("llama-3-1-405b")
@@ -106,6 +109,7 @@ def test_no_winner_inside_the_spread(moe, dense, low, expected):
 
 def test_where_nothing_is_recorded_nothing_is_found(lab_files):
     assert [choice.mixed_loss(), choice.exam(), choice.forgotten(), choice.evenness(), choice.stream(), choice.trips()] == [None] * 6
+    assert choice.leads() is None
 
 
 def test_what_is_read_of_every_lab(lab_files):
@@ -226,9 +230,9 @@ def test_numbers_of_the_tables_and_labs_have_their_source(app):
 
 def test_kind_of_task_asks_another_lab(app, lab_files):
     """Nothing is recorded here: which lab is missing tells which was asked."""
-    for tasks, lab in (("mixed", "mixed"), ("single", "single")):
-        said = prose(opened(app(tasks=tasks, tune="1"), "en"))
-        assert words.say("en", "choice.missing", lab=words.say("en", f"choice.lab.{lab}")) in said
+    for kind in lab.KINDS:
+        said = prose(opened(app(tasks=kind, tune="1"), "en"))
+        assert words.say("en", "choice.missing", lab=words.say("en", f"choice.lab.{kind}")) in said
         assert words.say("en", "choice.missing", lab=words.say("en", "choice.lab.forgotten")) in said
 
 
@@ -253,13 +257,78 @@ def test_every_claim_about_the_price_has_its_verdict_and_a_number(app, monkeypat
         assert there or missing == (one.key in OF_LABS), one.key
         source = " ".join(part["text"] for part in card["parts"] if part.get("soft"))
         assert all(catalogue.find(row).name in source for row in figures.BLUEPRINTS.get(one.key, ())), one.key
-        for lab in figures.RECORDED.get(one.key, ()) if there else ():
-            file = labs.recorded(lab)
+        for name in figures.RECORDED.get(one.key, ()) if there else ():
+            file = labs.recorded(name)
             assert file["command"] in source and file["commit"] in source, "a measured number says where it comes from"
     assert set(figures.BLUEPRINTS) | set(figures.RECORDED) == {one.key for one in claims}
     assert set(figures.RECORDED) == OF_LABS
     suits = cards[[one.key for one in claims].index("suits")]
     assert suits["badge"]["text"] == words.say(lang, "facts.verdict.unknown")
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_one_task_or_many_as_recorded(app, lang):
+    """Leads by hand from the file, in the sentences, the equation and the table; ends of the curves."""
+    at = opened(app(lang, depth="maths"), lang)
+    made, said, file = shown(at), prose(at), json.loads((labs.RECORDED / "tasks.json").read_text("utf-8"))
+
+    def last(run: dict, kind: str, arm: str) -> float:
+        return [p["heldout"] for p in run["points"] if (p["kind"], p["arm"]) == (kind, arm)][-1]
+
+    leads = {kind: [last(run, kind, "dense") - last(run, kind, "v3") for run in file["runs"]] for kind in lab.KINDS}
+    for kind, each in leads.items():
+        shape = [sum(each) / len(each), min(each), max(each)]
+        if max(each) < 0:
+            shape = [-shape[0], -shape[2], -shape[1]]
+        n = [chapter.number(one, digits=3) for one in shape]
+        assert words.say(lang, "choice.between", middle=n[0], low=n[1], high=n[2]) in said, kind
+        series = made[f"choice.tried.tried_{kind}"]["series"]
+        for one, arm in zip(series, ("dense", "v3"), strict=True):
+            ends = [last(run, kind, arm) for run in file["runs"]]
+            found = [floats(one[name])[-1] for name in ("values", "low", "high")]
+            assert found == pytest.approx([sum(ends) / len(ends), min(ends), max(ends)], rel=1e-5)
+    table = made["choice.tried.leads"]["cells"]
+    assert [row[2] for row in table] == pytest.approx(leads["single"])
+    assert [row[3] for row in table] == pytest.approx(leads["mixed"])
+    assert any(f"{sum(leads['mixed']) / 4:.3f}" in one.value for one in at.latex)
+    assert file["command"] in prose(at) and file["commit"] in prose(at)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("single,mixed,expected", [
+    (0.1, 0.3, ("single_moe", "mixed_moe", "smaller")), (-0.1, -0.3, ("single_dense", "mixed_dense", "larger")),
+    (0.0, 0.0, ("single_neither", "mixed_neither", "same")),
+])  # fmt: skip
+def test_what_is_said_whatever_comes_out(lang, single, mixed, expected):
+    runs = [
+        {"points": [{"kind": kind, "arm": arm, "heldout": 1.0 + (lead + jitter if arm == "dense" else 0.0)}
+                    for kind, lead in (("single", single), ("mixed", mixed)) for arm in lab.ARMS]}
+        for jitter in ((-0.01, 0.01) if single or mixed else (-0.1, 0.1))
+    ]  # fmt: skip
+    with words.speaking(lang):
+        said = tasks.verdict(runs)
+    order = (expected[1], expected[0], expected[2])
+    for sentence, key in zip(said, order, strict=True):
+        assert sentence.startswith(words.say(lang, f"choice.tried.{key}").split("{")[0][:12]), (sentence, key)
+
+
+def test_a_live_run_to_its_end(app, monkeypatch):
+    small = replace(lab.EXPERIMENT.live, steps=4, rows=2, single_texts=1, mixed_texts=1, marks=3)
+    monkeypatch.setattr(lab, "EXPERIMENT", replace(lab.EXPERIMENT, live=small))
+    at = opened(app("zh", tasks="single", seed="3"), "zh")
+    next(b for b in at.button if b.label == words.say("zh", "live.start")).click().run()
+    until = time.monotonic() + 60
+    while not any(one.label == words.say("zh", "live.again") for one in at.button) and time.monotonic() < until:
+        time.sleep(0.2)
+        at.run()
+    made = shown(at)["choice.live.live_single"]
+    assert fine(at) and made["axes"][0]["labels"] == [str(step) for step in small.due]
+    assert made["title"] == words.say("zh", "choice.tried.live", task=words.say("zh", "department.subject.travel"))
+
+
+def test_a_missing_record_of_the_trial_is_said(app, lab_files):
+    at = opened(app(), "en")
+    assert not at.exception and len(at.error) == 1 and "verdicts" in shown(at)
 
 
 def test_sliders_stand_where_the_link_says_and_set_what_they_show(monkeypatch):

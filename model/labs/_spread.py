@@ -39,3 +39,8 @@ def apart(first: Sequence[float], second: Sequence[float], digits: int | None = 
 def by_chance(runs: int) -> float:
     """How often `apart` says something of two equal things with so many runs each: 2 of all orders."""
     return 2 / math.comb(2 * runs, runs)
+
+
+def one_sign(runs: int) -> float:
+    """How often differences of so many runs all have one sign if there is nothing to be found."""
+    return 2 / 2**runs

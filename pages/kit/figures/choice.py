@@ -40,7 +40,8 @@ BLUEPRINTS = {  # claim -> rows of the catalogue that its numbers are reckoned f
 }  # fmt: skip
 RECORDED = {  # claim -> labs whose recorded runs its numbers are read from
     "tuning": ("skill",), "balance": ("queues",), "traffic": ("ambulances",), "overfitting": ("cramming",),
-    "banks": ("timetable",), "sets": ("timetable",), "subjects": ("timetable",), "suits": ("miniatures", "cramming"),
+    "banks": ("timetable",), "sets": ("timetable",), "subjects": ("timetable",),
+    "suits": ("miniatures", "cramming", "tasks"),
 }  # fmt: skip
 CARD = catalogue.cards()[[one.bytes for one in catalogue.cards()].index(80e9)].name  # on which claims are reckoned
 HOLDS = ("both", "moe", "dense", "none")
@@ -254,6 +255,17 @@ def on_single() -> str:
     return _found("single", choice.exam(), share, size=f"{choice.BANK:,}")
 
 
+def on_tasks() -> str:
+    """One task against many: how far the MoE is ahead."""
+    found = choice.leads()
+    return _or_missing(
+        "tasks", found and t(
+            "choice.measured.suits", single=between(found.single, choice.SHOWN),
+            mixed=between(found.mixed, choice.SHOWN), seeds=found.seeds,
+        ),
+    )  # fmt: skip
+
+
 def on_tuning() -> str:
     """A new skill: what it costs of the old ones."""
     return _found("forgotten", choice.forgotten(), lambda one: between(one, choice.SHOWN_LOST))
@@ -386,7 +398,7 @@ def measured(key: str) -> str | None:
         moe, dense = (choice.TUNING_BYTES * costs[row.key].total for row in (v3, small))
         return t("choice.measured.easy", moe=gigabytes(moe), dense=gigabytes(dense), name=small.name)
     if key == "suits":
-        return sentences(on_mixed(), on_single())
+        return sentences(on_mixed(), on_single(), on_tasks())
     if key == "faster":
         moe, dense = (costs[row.key].training_flops for row in (v3, big))
         return t("choice.measured.faster", moe=gigaflops(moe), dense=gigaflops(dense), name=big.name)

@@ -10,7 +10,7 @@ import numpy as np
 
 from model.architectures import PRECISIONS
 from model.labs import rounding as lab
-from model.labs._spread import Spread, apart, spread
+from model.labs._spread import Spread, apart, one_sign, spread
 from model.storage import FORMATS
 from pages.kit import plates, state
 from pages.kit.chapter import number, percent
@@ -133,11 +133,6 @@ def ladder(runs: Sequence[Points]) -> plates.Plate:
 def _early(runs: Sequence[Points]) -> int:
     """The first point after training has begun."""
     return next(i for i, point in enumerate(runs[0]) if point["step"])
-
-
-def one_sign(runs: int) -> float:
-    """How often the costs in so many runs all have one sign if there is nothing to be found."""
-    return 2 / 2**runs
 
 
 def verdict(runs: Sequence[Points]) -> list[str]:
