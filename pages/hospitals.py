@@ -18,7 +18,7 @@ from pages.kit.figures import hospitals  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
 COSTS, READER, CATALOGUE = "model/architectures.py", "model/config_json.py", "model/catalogue.py"
-KILO = 1024  # bytes in a kB of a file
+KIBI = 1024  # the limit is a whole number of these; in kB that is a little less than what is taken
 
 visit = chapter.enter("hospitals")
 now = hospitals.settings()
@@ -97,7 +97,7 @@ chapter.explain(
     "hospitals.own",
     code=[source(READER, "_Fields.count"), source(READER, "describe"), source(READER, "_deepseek_v3")],
     families=", ".join(config_json.FAMILIES),
-    limit=config_json.MOST_BYTES // KILO,
+    limit=config_json.MOST_BYTES // KIBI,
 )
 st.button(
     t("hospitals.own.example", name=row.name), icon=":material/content_paste:",
@@ -111,7 +111,7 @@ typed = st.text_area(
     placeholder='{"model_type": …}',
 )
 drop = '[data-testid="stFileUploaderDropzone'  # what the uploader itself says is English, and of another limit
-too_large = t("hospitals.own.too_large", limit=config_json.MOST_BYTES // KILO)  # it shows that to a pointer alone
+too_large = t("hospitals.own.too_large", limit=config_json.MOST_BYTES // KIBI)  # it shows that to a pointer alone
 st.html(
     f'<style>{drop}Instructions"] {{ display: none; }} {drop}"] button p {{ font-size: 0; }}'
     f'{drop}"] button p::after {{ content: "{t("hospitals.own.choose")}"; font-size: 1rem; }}'

@@ -86,8 +86,10 @@ with st.container(border=True, key="quiz card"):
                     f"pages/{one.door.page}.py", label=t("quiz.see", page=t(f"nav.{one.door.page}")),
                     icon=":material/visibility:", query_params=state.to_link(here),
                 )  # fmt: skip
-picked = {"token": one.token, "floor": one.floor}
-plates.mount("quiz.who", [plates.tokens(visit.chips, title=t("quiz.patients"), level=2)], picked, picks=())
+about_one = one.about_one(depth)
+picked = {"token": one.token if about_one else None, "floor": one.floor}
+whom = t("quiz.patients" if about_one else "quiz.everybody")
+plates.mount("quiz.who", [plates.tokens(visit.chips, title=whom, level=2)], picked, picks=())
 
 # -- what came out
 

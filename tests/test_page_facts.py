@@ -116,6 +116,22 @@ def test_dates_as_people_write_them(monkeypatch, lang, day, month):
     assert library.when("163,840") == "163,840"
 
 
+@pytest.mark.parametrize("lang,small,large", [("en", "€15M", "€385M"), ("zh", "1500 万欧元", "3.85 亿欧元")])
+def test_money_as_people_write_it(monkeypatch, lang, small, large):
+    monkeypatch.setattr(words, "current", lambda: lang)
+    assert [library.when(f"€{millions}M") for millions in (15, 385)] == [small, large]
+    assert library.when("€15") == "€15", "no millions, nothing to say"
+
+
+def test_places_as_chinese_writes_them(monkeypatch):
+    """A whole section is 第 6 节, a part of one 3.4 节, as in all words; and no half-width comma before arXiv."""
+    monkeypatch.setattr(words, "current", lambda: "zh")
+    told = [library.source(f"v3 section {n}").said() for n in ("6", "3.4")]
+    assert [one[one.rindex("，") + 1 :] for one in told] == ["第 6 节", "3.4 节"]
+    every = [library.source(s).said() for c in library.read("facts")["claim"].values() for s in c["sources"]]
+    assert not [one for one in every if ", arXiv" in one or re.search(r"，\d+ 节", one)]
+
+
 # -- search ------------------------------------------------------------------------------------------------------------
 
 

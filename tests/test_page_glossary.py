@@ -263,6 +263,12 @@ def test_every_depth_in_both_languages(lang, depth):
     assert card["door"]["page"] == "postal" and "kv_lora_rank" in card["links"][0]["text"]
 
 
+def test_the_word_that_is_asked_stands_in_the_columns_of_the_others():
+    cards = listed(open_page("zh"))
+    waits = [one for one in cards if words.say("zh", "glossary.asked") in str(one["parts"])]
+    assert len(waits) == 1 and all(one.get("pair") for one in cards)
+
+
 def test_a_term_in_the_link_stands_first():
     at = open_page("en", term="kv_lora_rank")
     assert fine(at) and shown(at)["chosen"]["cards"][0]["head"] == TERMS["kv_lora_rank"].name("en")

@@ -296,12 +296,12 @@ def test_drawn_touched_and_fits_a_phone(server, browser):
 
 
 def test_sources_are_told_in_the_visitors_language():
-    line = "mistral.ai, Mixtral of experts, 11 December 2023; NVIDIA H100 and H800, data sheet; A, arXiv 1, section 3.4.1"
+    line = "mistral.ai, Mixtral of experts, 11 December 2023; NVIDIA H100 and H800, data sheet; A, arXiv 1, section 3.4.1 (May 2024)"
     with words.speaking("en"):
         assert library.cited(line) == line
     with words.speaking("zh"):
         assert library.cited(line) == (
-            "mistral.ai, Mixtral of experts，2023 年 12 月 11 日; NVIDIA H100 和 H800，数据手册; A, arXiv 1，3.4.1 节"
+            "mistral.ai, Mixtral of experts，2023 年 12 月 11 日；NVIDIA H100 和 H800，数据手册；A，arXiv 1，3.4.1 节（2024 年 5 月）"
         )
         rows = library.read("catalogue")
         told = {library.cited(source) for source in re.findall(r"'source': '([^']+)'", str(rows))}

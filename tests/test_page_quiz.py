@@ -87,6 +87,19 @@ def test_a_quiz_from_its_first_question_to_its_score(app, house, lang):
     assert fine(at) and param(at, "quiz") != "7" and len(options(at, int(param(at, "quiz")), 0)) >= 3
 
 
+def test_nobody_is_marked_where_the_question_is_about_all(app, house):
+    """The chips under a question light up whom it names; under one that names nobody they say so."""
+    asked = paper(house, 7)
+    assert {one.about_one("story") for one in asked} == {True, False}, "this paper has both"
+    for i, one in enumerate(asked):
+        at = app("zh", quiz=7, q=i + 1)
+        assert one.about_one("story") is (f"「{one.values['token'].said('zh')}」" in one.ask("zh", "story")), one.kind
+        sent = [screens.sent(drawn) for drawn in at.get("bidi_component") if drawn.proto.component_name == "plates"]
+        [who] = [data for data in sent if data["page"] == "quiz.who"]
+        assert who["picked"].get("token") == (one.token if one.about_one("story") else None)
+        assert who["plates"][0]["title"] == words.say("zh", "quiz.patients" if one.about_one("story") else "quiz.everybody")
+
+
 def test_without_a_number_it_is_never_the_same(app):
     first, second = app(), app()
     assert fine(first) and param(first, "quiz") is not None

@@ -44,9 +44,8 @@ class Source(NamedTuple):
 
     def said(self) -> str:
         """As one line, in the visitor's language."""
-        if self.kind is None:
-            return self.title
-        return t("library.at.source", work=self.title, place=t(f"library.at.{self.kind}", n=self.at))
+        title = self.title.replace(", arXiv", t("library.at.source", work="", place="arXiv"))
+        return t("library.at.source", work=title, place=at(self.kind, self.at)) if self.kind else title
 
 
 class Door(NamedTuple):
@@ -72,6 +71,12 @@ def source(text: str) -> Source:
     return Source(work["title"], work["url"], kind or None, at)
 
 
+def at(kind: str, place: str) -> str:
+    """A place in a work. A whole section is called by its number in another way than a part of one, where a language
+    does so."""
+    return t(f"library.at.{'whole_section' if kind == 'section' and place.isdecimal() else kind}", n=place)
+
+
 def cited(line: str) -> str:
     """A source that was written down as one English line, with its places and dates in the visitor's language."""
     if words.current() == words.FALLBACK:
@@ -80,7 +85,7 @@ def cited(line: str) -> str:
     months = words.table(words.FALLBACK)["library.date.months"].split()
 
     def place(found: re.Match[str], kind: str) -> str:
-        return (comma if found[1] else "") + t(f"library.at.{kind}", n=found[2] if found.re.groups > 1 else "")
+        return (comma if found[1] else "") + at(kind, found[2] if found.re.groups > 1 else "")
 
     def date(found: re.Match[str]) -> str:
         month, year = months.index(found[3]) + 1, int(found[4])
@@ -90,16 +95,29 @@ def cited(line: str) -> str:
     for kind, pattern in CITED.items():
         line = re.sub(f"(, )?{pattern}", lambda found, kind=kind: place(found, kind), line)
     line = re.sub(rf"(, )?(?:(\d{{1,2}}) )?({'|'.join(months)}) (\d{{4}})", date, line)
+    line = re.sub(r" \(([^()]*)\)", lambda found: t("library.at.aside", text=found[1]), line)
+    line = line.replace(", arXiv", f"{comma}arXiv").replace("; ", t("library.at.between"))
     return line.replace(" and ", t("library.at.and"))
 
 
 def when(value: Any) -> str:
-    """A date, or "2024-05" for a month, as it is written in the visitor's language; anything else as it stands."""
+    """A date, "2024-05" for a month or "€15M" as the visitor's language writes it; anything else as it stands."""
     if isinstance(value, datetime.date):
         return t("library.date.day", day=value.day, month=_month(value.month), year=value.year)
     if isinstance(value, str) and (match := re.fullmatch(r"(\d{4})-(\d{2})", value)):
         return t("library.date.month", month=_month(int(match[2])), year=match[1])
+    if isinstance(value, str) and (match := re.fullmatch(r"€([\d.]+)M", value)):
+        return _euros(float(match[1]))
     return str(value)
+
+
+def _euros(millions: float) -> str:
+    """In the largest unit of the language that does not make it less than one of it. `library.money.units`: pairs of
+    how many millions it is, and its name."""
+    words_of = t("library.money.units").split()
+    units = [(float(size), name) for size, name in zip(words_of[::2], words_of[1::2], strict=True)]
+    size, name = max((one for one in units if one[0] <= millions), default=min(units))
+    return t("library.money.euro", amount=f"{millions / size:g}", unit=name)
 
 
 def _month(number: int) -> str:

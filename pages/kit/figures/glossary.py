@@ -80,7 +80,8 @@ def card(one: Term, hidden: bool = False) -> dict[str, Any]:
     """A word as an entry to read, in all languages side by side."""
     own, *others = languages()
     if hidden:
-        return {"head": one.hospital(own) or one.key, "parts": [{"text": t("glossary.asked"), "soft": True}]}
+        waits = [{"text": t("glossary.asked"), "soft": True}]
+        return {"head": one.hospital(own) or one.key, "pair": True, "parts": waits}  # in the columns of the others
     written = [
         *([t("glossary.field", field=one.field)] if one.field else []),
         *([t("glossary.symbol", symbol=one.symbol)] if one.symbol else []),

@@ -107,11 +107,18 @@ class Question:
     right: int = 0  # which of the options
 
     def ask(self, lang: str, depth: str, markup: bool = False) -> str:
-        """The question at a depth: the deepest words that its kind has up to there."""
+        """The question at a depth."""
+        return tell(lang, self._words(depth), self.values, markup)
+
+    def about_one(self, depth: str) -> bool:
+        """Whether it names the token; otherwise it is about the whole sentence, or about the house."""
+        return "{token}" in words.table(words.FALLBACK)[self._words(depth)]
+
+    def _words(self, depth: str) -> str:
+        """The deepest that its kind has up to there."""
         own = ("story", "maths", "code")
         keys = [f"quiz.{self.kind}.ask.{one}" for one in reversed(own[: own.index(depth) + 1])]
-        found = next(key for key in keys if key in words.tables()[words.FALLBACK])
-        return tell(lang, found, self.values, markup)
+        return next(key for key in keys if key in words.tables()[words.FALLBACK])
 
     def why(self, lang: str, markup: bool = False) -> str:
         """Why the right answer is right, with the numbers."""
