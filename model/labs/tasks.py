@@ -127,7 +127,7 @@ def ahead(runs: Sequence[dict[str, Any]], kind: str, digits: int) -> int:
 EXPERIMENT = Experiment(
     "tasks", run,
     live=Settings(kinds=("mixed",), steps=100, single_texts=24, mixed_texts=2),
-    recorded=Settings(),
+    recorded=Settings(steps=240, rows=64),  # three times as many tokens as `miniatures` has
     weights=lambda settings: len(settings.kinds) * sum(parameters(name)[0] for name in ARMS),
     seeds=(0, 1, 2, 3),
     step_bytes=224 * 2**20,  # as for `miniatures`; measured: 192 MB
