@@ -220,8 +220,9 @@ def verdict(found: Recorded, get: Callable[[dict[str, Any]], float], arm: int, o
 
 
 def ranged(values: Spread, digits: int = LOSS_DIGITS) -> str:
-    """Mean, and lowest to highest."""
-    return t("queues.ranged", **{k: number(v, digits) for k, v in values._asdict().items()})
+    """Mean, and lowest to highest where they differ."""
+    said = {k: number(v, digits) for k, v in values._asdict().items()}
+    return said["middle"] if len(set(said.values())) == 1 else t("queues.ranged", **said)
 
 
 def balance(found: Recorded) -> plates.Plate:
