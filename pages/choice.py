@@ -151,11 +151,9 @@ if guessed:
         )
         for sentence in tasks.verdict(runs):
             st.markdown(sentence)
-        pair = [
-            tasks.curves([run["points"] for run in runs], kind, t(f"choice.tried.{kind}"), "tried", width="half")
-            for kind in lab.KINDS
-        ]
-        plates.mount("choice.tried", [*pair, tasks.table(runs)], {})
+        points = [run["points"] for run in runs]
+        pair = [tasks.curves(points, kind, t(f"choice.tried.{kind}"), "tried", width="half") for kind in lab.KINDS]
+        plates.mount("choice.tried", [*pair, tasks.lead(points), tasks.table(runs)], {})
         st.caption(t("choice.tried.recorded", command=file["command"], commit=file["commit"], seeds=len(runs)))
         now = trial.steps * trial.rows * trial.length
         chapter.say("choice.tried.now", steps=trial.steps, now=f"{now:,}", task=t(f"choice.tasks.{trial.kinds[0]}"))

@@ -281,7 +281,7 @@ def test_one_task_or_many_as_recorded(app, lang):
         if max(each) < 0:
             shape = [-shape[0], -shape[2], -shape[1]]
         n = [chapter.number(one, digits=3) for one in shape]
-        assert words.say(lang, "choice.between", middle=n[0], low=n[1], high=n[2]) in said, kind
+        assert words.say(lang, "choice.tried.between", middle=n[0], low=n[1], high=n[2]) in said, kind
         series = made[f"choice.tried.tried_{kind}"]["series"]
         for one, arm in zip(series, ("dense", "v3"), strict=True):
             ends = [last(run, kind, arm) for run in file["runs"]]
@@ -291,7 +291,12 @@ def test_one_task_or_many_as_recorded(app, lang):
     assert [row[2] for row in table] == pytest.approx(leads["single"])
     assert [row[3] for row in table] == pytest.approx(leads["mixed"])
     assert any(f"{sum(leads['mixed']) / 4:.3f}" in one.value for one in at.latex)
-    assert file["command"] in prose(at) and file["commit"] in prose(at)
+    lines = made["choice.tried.lead"]["series"]
+    for one, each in zip(lines, leads.values(), strict=True):
+        assert [floats(one[name])[-1] for name in ("values", "low", "high")] == pytest.approx(
+            [sum(each) / len(each), min(each), max(each)], rel=1e-4
+        )
+    assert any(file["command"] in one.value and file["commit"] in one.value for one in at.caption)
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -309,7 +314,7 @@ def test_what_is_said_whatever_comes_out(lang, single, mixed, expected):
         said = tasks.verdict(runs)
     order = (expected[1], expected[0], expected[2])
     for sentence, key in zip(said, order, strict=True):
-        assert sentence.startswith(words.say(lang, f"choice.tried.{key}").split("{")[0][:12]), (sentence, key)
+        assert sentence.startswith(words.table(lang)[f"choice.tried.{key}"].split("{")[0][:12]), (sentence, key)
 
 
 def test_a_live_run_to_its_end(app, monkeypatch):

@@ -126,7 +126,7 @@ def ahead(runs: Sequence[dict[str, Any]], kind: str, digits: int) -> int:
 
 EXPERIMENT = Experiment(
     "tasks", run,
-    live=Settings(kinds=("mixed",), steps=100, single_texts=24, mixed_texts=2),
+    live=Settings(kinds=("mixed",), steps=80, single_texts=24, mixed_texts=2),
     recorded=Settings(steps=240, rows=64),  # three times as many tokens as `miniatures` has
     weights=lambda settings: len(settings.kinds) * sum(parameters(name)[0] for name in ARMS),
     seeds=(0, 1, 2, 3),

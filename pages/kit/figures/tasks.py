@@ -16,6 +16,7 @@ from pages.kit.figures.queues import Points, steps
 from pages.kit.words import t
 
 ROLES = {"dense": "desk", "v3": "intern"}
+COLOURS = {"mixed": "ink", "single": "patient"}
 DIGITS = 3  # of a loss
 
 
@@ -26,23 +27,44 @@ def called(kind: str, seed: int) -> str:
 
 def ranged(values: Spread) -> str:
     """Mean, and lowest to highest."""
-    return t("choice.between", **{key: number(value, digits=DIGITS) for key, value in values._asdict().items()})
+    return t("choice.tried.between", **{key: number(value, digits=DIGITS) for key, value in values._asdict().items()})
 
 
 def curves(runs: Sequence[Points], kind: str, title: str, about: str, **more: Any) -> plates.Plate:
     """Held-out loss of both miniatures over the steps; with several runs their mean, and a band from the lowest to the
     highest."""
-    each = {arm: [lab.curve(points, kind, arm) for points in runs] for arm in lab.ARMS}
-    count = min(len(one) for several in each.values() for one in several)
-    axis, drawn, said = steps(each[lab.ARMS[0]][0][:count]), [], []
-    for arm, several in each.items():
-        values = np.array([[point["heldout"] for point in points[:count]] for points in several])
+    several = {t(f"miniatures.arm.{arm}"): (_losses(runs, kind, arm), ROLES[arm]) for arm in lab.ARMS}
+    return _lines(f"{about}_{kind}", runs, kind, several, "choice.tried.note", title, log=True, **more)
+
+
+def lead(runs: Sequence[Points]) -> plates.Plate:
+    """How far the MoE is ahead over the steps, on many tasks and on one."""
+    each = {kind: [_losses(runs, kind, arm) for arm in lab.ARMS] for kind in lab.KINDS}
+    several = {t(f"choice.tried.{kind}"): (dense - moe, COLOURS[kind]) for kind, (dense, moe) in each.items()}
+    title = t("choice.tried.lead")
+    return _lines("lead", runs, lab.KINDS[0], several, "choice.tried.lead_note", title, width="half")
+
+
+def _losses(runs: Sequence[Points], kind: str, arm: str) -> np.ndarray:
+    """(runs, readings), as far as both miniatures were read."""
+    count = min(len(lab.curve(points, kind, each)) for points in runs for each in lab.ARMS)
+    return np.array([[point["heldout"] for point in lab.curve(points, kind, arm)[:count]] for points in runs])
+
+
+def _lines(
+    id: str, runs: Sequence[Points], kind: str, several: dict[str, tuple[np.ndarray, str]], note: str, title: str,
+    **more: Any,
+) -> plates.Plate:  # fmt: skip
+    """(runs, readings) of each name over the steps."""
+    drawn, said = [], []
+    for name, (values, role) in several.items():
         band = (values.min(0), values.max(0)) if len(values) > 1 else ()
-        drawn.append(plates.series(t(f"miniatures.arm.{arm}"), values.mean(0), ROLES[arm], *band))
+        drawn.append(plates.series(name, values.mean(0), role, *band))
         last = number(float(values[:, -1].mean()), digits=DIGITS)
-        said.append(t("choice.tried.at", arm=t(f"miniatures.arm.{arm}"), value=last))
-    note = t("choice.tried.note", step=axis["labels"][-1], last=t("choice.list").join(said))
-    return plates.lines(f"{about}_{kind}", axis, drawn, digits=DIGITS, title=title, alt=title, note=note, **more)
+        said.append(t("choice.tried.at", what=name, value=last))
+    axis = steps(lab.curve(runs[0], kind, lab.ARMS[0])[: len(values[0])])
+    words = t(note, step=axis["labels"][-1], last=t("choice.list").join(said))
+    return plates.lines(id, axis, drawn, digits=DIGITS, title=title, alt=title, note=words, **more)
 
 
 def started(points: Points, kind: str) -> bool:
@@ -61,6 +83,7 @@ def table(runs: Sequence[dict[str, Any]]) -> plates.Plate:
         list(zip(*columns.values(), strict=True)),
         title=t("choice.tried.leads"),
         note=t("choice.tried.leads_note"),
+        width="half",
     )
 
 
