@@ -52,7 +52,7 @@ control(
 st.markdown(guide.about(plan))
 with st.container(key="plan_rows"):
     for step, path, name in guide.steps_of(plan):
-        left, right = st.columns(SPLIT, gap="small", vertical_alignment="top")
+        left, right = st.columns(SPLIT, gap="small", vertical_alignment="center")
         label = t("guide.plan.row", minutes=step.minutes, page=name)
         left.page_link(path, label=label, icon=files[step.page][1], query_params=guide.link(step.page))
         right.html(f"<p class='guide'>{guide.step(plan, step)}</p>")

@@ -66,8 +66,8 @@ with st.container(border=True, key="quiz card"):
         st.caption(t("quiz.keys", options=len(one.options)))
     else:
         how = "right" if said == one.right else "wrong"
-        verdict = "" if said == quiz.SKIPPED else t(f"quiz.verdict.{how}") + " "
-        st.markdown(verdict + one.why(lang, markup=True))
+        why = one.why(lang, markup=True)
+        st.markdown(why if said == quiz.SKIPPED else chapter.sentences(t(f"quiz.verdict.{how}"), why))
         if depth == "code":
             lines = figures.KINDS[one.kind].source()
             last = lines.first + lines.text.count("\n")

@@ -53,18 +53,17 @@ def falls(runs: Runs) -> str:
     """For every bank, whose score drops more outside of it: a list."""
     said = []
     for size in lab.BANKS:
-        moe, dense = (spread(lab.ends(runs, size, arm, "gap")) for arm in lab.ARMS)
+        fell = {
+            f"{arm}{edge}": number(100 * value, digits=1)  # percentage points
+            for arm in lab.ARMS
+            for edge, value in zip(("_low", "", "_high"), spread(lab.ends(runs, size, arm, "gap")), strict=True)
+        }
         said.append(
             t(
                 f"cramming.falls.{lab.verdict(runs, size, 'gap')}",
                 size=f"{size:,}",
                 seeds=len(runs),
-                moe=percent(moe.middle),
-                moe_low=percent(moe.low),
-                moe_high=percent(moe.high),
-                dense=percent(dense.middle),
-                dense_low=percent(dense.low),
-                dense_high=percent(dense.high),
+                **fell,
             )
         )
     return "\n".join(f"- {one}" for one in said)
