@@ -96,7 +96,7 @@ plates.mount("hospitals.where", [hospitals.published(row), hospitals.values(row)
 chapter.explain(
     "hospitals.own",
     code=[source(READER, "_Fields.count"), source(READER, "describe"), source(READER, "_deepseek_v3")],
-    families=", ".join(config_json.FAMILIES),
+    families=t("hospitals.comma").join(config_json.FAMILIES),
     limit=config_json.MOST_BYTES // KIBI,
 )
 st.button(

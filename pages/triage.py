@@ -19,6 +19,8 @@ MODEL, ENGINE = "model/deepseek_v3.py", "model/engine.py"
 visit = chapter.begin("triage", floors="desk")
 trace, picked = visit.trace, {"token": visit.token, "floor": visit.floor}
 parts = triage.parts(visit)
+told = chapter.guessed(visit, "triage.larger")  # until then nothing says how long what each side added is
+added = [(part, number(part)) if told else (t("triage.larger.unknown"),) * 2 for part in (parts.attention, parts.ffn)]
 
 chapter.explain(
     "triage.desk",
@@ -26,17 +28,17 @@ chapter.explain(
     tex={
         "floor": visit.floor,
         "before": parts.before,
-        "attention": parts.attention,
-        "ffn": parts.ffn,
+        "attention": added[0][0],
+        "ffn": added[1][0],
         "after": parts.after,
     },
     desk=triage.floors(trace.config),
     token=visit.name(),
     floor=visit.floor,
-    attention=number(parts.attention),
-    ffn=number(parts.ffn),
+    attention=added[0][1],
+    ffn=added[1][1],
 )
-guessed = chapter.predict(
+chapter.predict(
     visit,
     "triage.larger",
     [t("triage.larger.attention"), t("triage.larger.ffn")],
@@ -49,8 +51,8 @@ guessed = chapter.predict(
 plates.mount(
     "triage.desk",
     [
-        *([triage.lengths(visit)] if guessed else []),
-        triage.states(visit),
+        *([triage.lengths(visit)] if told else []),
+        triage.states(visit, told),
         triage.turns(visit),
     ],
     picked,

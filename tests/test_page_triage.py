@@ -189,7 +189,7 @@ def test_numbers_in_the_sentences(app, hospital_folder, lang, token, floor):
 
 
 def test_maths_holds_the_followed_tokens_numbers(app, hospital_folder):
-    at = app(depth="maths", token="6", floor="2")
+    at = skip(app(depth="maths", token="6", floor="2"))
     trace, put = model.load(hospital_folder).trace(SENTENCE), chapter.tex_number
     text = " ".join(one.value for one in at.latex)
     for name, vector in (("mathbf{h}_{\\ell-1}", trace.hidden[1, 6]), ("operatorname{Attention}", trace.attention_output[1, 6]),
@@ -218,11 +218,28 @@ def test_another_floor_closes_another_room(app, hospital_folder):
 def test_the_question_hides_and_then_shows(app, hospital_folder, guess):
     at = app(token="6", floor="1")
     assert "triage.desk.lengths" not in shown(at)
+    before = values(shown(at)["triage.desk.states"]).reshape(4, -1)
+    assert np.isnan(before[1:3]).all() and np.isfinite(before[[0, 3]]).all(), "the record does not give the answer away"
     trace = model.load(hospital_folder).trace(SENTENCE)
     larger = "ffn" if length(trace.ffn_output[0, 6]) > length(trace.attention_output[0, 6]) else "attention"
     next(b for b in at.button if b.label == words.say("en", f"triage.larger.{guess}")).click().run()
     assert fine(at) and "triage.desk.lengths" in shown(at)
+    assert np.isfinite(values(shown(at)["triage.desk.states"])).all()
     assert words.say("en", "chapter.right" if guess == larger else "chapter.wrong") in prose(at)
+
+
+@pytest.mark.parametrize("depth", state.DEPTHS)
+def test_no_depth_answers_the_question_beforehand(app, hospital_folder, depth):
+    at = app(depth=depth, token="6", floor="1")
+    trace, n = model.load(hospital_folder).trace(SENTENCE), chapter.number
+    lengths = [n(length(added[0, 6])) for added in (trace.attention_output, trace.ffn_output)]
+
+    def told(at: AppTest) -> str:
+        return prose(at) + "".join(one.value for one in at.latex)
+
+    assert not any(one in told(at) for one in lengths)
+    at = skip(at)
+    assert all(one in told(at) for one in lengths)
 
 
 def test_looking_leaves_the_model_and_its_trace_alone(look):

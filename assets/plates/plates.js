@@ -907,13 +907,20 @@ class Table extends Plate {
     this.table.replaceChildren(el("caption", { class: "hidden", text: d.alt ?? d.title }),
       el("thead", {}, el("tr", {}, el("td"), ...d.columns.map(({ label }, i) => el("th", { scope: "col", class: typeof d.cells[0]?.[i] === "string" ? "word" : "", text: label })))),
       el("tbody", {}, ...this.rowsShown));
+    this.measured = null;
     if (here >= 0) this.table.querySelectorAll("button")[here]?.focus();
   }
 
   draw() {
     const axis = this.d.axes[0];
-    // What can be scrolled must be reachable without a pointer.
-    if (this.scroll.scrollWidth > this.scroll.clientWidth) this.scroll.tabIndex = 0; else this.scroll.removeAttribute("tabindex");
+    if (this.measured !== this.scroll.clientWidth) {
+      this.scroll.classList.remove("wide");
+      const wide = this.scroll.scrollWidth > this.scroll.clientWidth;
+      this.scroll.classList.toggle("wide", wide); // where one scrolls anyway, words out of sight need not make the head high
+      // What can be scrolled must be reachable without a pointer.
+      if (wide) this.scroll.tabIndex = 0; else this.scroll.removeAttribute("tabindex");
+      this.measured = this.scroll.clientWidth;
+    }
     if (axis) this.rowsShown.forEach((row, r) => {
       row.classList.toggle("here", this.view.hover[axis.name] === axis.indices[r]);
       row.classList.toggle("chosen", this.view.picked?.[axis.name] === axis.indices[r]);

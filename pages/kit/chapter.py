@@ -286,7 +286,7 @@ def predict(
     row = f"predict.{key}.{crc32(place.encode()) % ROWS}"
     values = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
     with st.container(border=True, key=f"predict {key}"):
-        st.markdown(f"**{t('chapter.predict')}** {t(f'{key}.ask', **values)}")
+        st.markdown(t("chapter.predict", ask=t(f"{key}.ask", **values)))
         with st.container(horizontal=True, gap="small"):
             for i, option in enumerate(options):
                 chosen, answer = said == i, said is not None and i == right
@@ -304,8 +304,8 @@ def predict(
                     t("chapter.show_me"), key=f"{row}.skip", type="tertiary", on_click=_guess, args=(place, -1, right)
                 )
         if said is not None:
-            verdict = "" if said < 0 else t("chapter.right" if said == right else "chapter.wrong") + " "
-            st.markdown(verdict + t(f"{key}.answer", **values))
+            answer = t(f"{key}.answer", **values)
+            st.markdown(answer if said < 0 else sentences(t(f"chapter.{'right' if said == right else 'wrong'}"), answer))
             asked, hits = score()
             if asked:
                 st.caption(t("chapter.score", right=hits, asked=asked))
@@ -356,5 +356,5 @@ def end(visit: Visit | Room, *bends: str) -> None:
 
 def _bend(key: str) -> str:
     """Three paragraphs, which assets/kit/page.css sets in two columns."""
-    said, true = f"**{t('chapter.said')}** {t(f'{key}.said')}", f"**{t('chapter.true')}** {t(f'{key}.true')}"
+    said, true = (t(f"chapter.{side}", told=t(f"{key}.{side}")) for side in ("said", "true"))
     return f"{said}\n\n{true}\n\n{t(f'{key}.source')}"

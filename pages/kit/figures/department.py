@@ -116,6 +116,11 @@ def listed(items: Iterable[object]) -> str:
     return t("department.comma").join(map(str, items)) or t("department.nobody")
 
 
+def met(rooms: Sequence[int]) -> str:
+    """How many rooms two patients share, and which."""
+    return t("department.pair.met" if rooms else "department.pair.none", shared=len(rooms), rooms=listed(rooms))
+
+
 def _size(visit: Visit) -> int:
     c = visit.trace.config
     return c.n_routed_experts // c.n_group

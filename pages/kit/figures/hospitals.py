@@ -380,7 +380,7 @@ def taken(seen: Described) -> str:
     """What a pasted file leaves out and the family's own code puts in."""
     if not seen.assumed:
         return t("hospitals.own.complete")
-    listed = ", ".join(f"{name} = {_written(content)}" for name, content in seen.assumed.items())
+    listed = t("hospitals.comma").join(f"{name} = {_written(content)}" for name, content in seen.assumed.items())
     return t("hospitals.own.assumed", fields=listed)
 
 

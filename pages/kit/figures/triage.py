@@ -34,8 +34,9 @@ def parts(visit: Visit) -> Parts:
     return Parts(*(float(state.norm()) for state in states))
 
 
-def states(visit: Visit) -> plates.Plate:
-    """The followed token's numbers: before, what attention and the dense layer added, after."""
+def states(visit: Visit, told: bool = True) -> plates.Plate:
+    """The followed token's numbers: before, what attention and the dense layer added (left out while that is not to be
+    `told`), after."""
     at, token, trace = visit.layer, visit.token, visit.trace
     rows = torch.stack(
         [
@@ -45,6 +46,8 @@ def states(visit: Visit) -> plates.Plate:
             trace.hidden[at + 1, token],
         ]
     )
+    if not told:
+        rows[1:3] = torch.nan
     names = [t(f"triage.state.{part}") for part in ("before", "attention", "ffn", "after")]
     return plates.grid(
         "states",
@@ -56,7 +59,7 @@ def states(visit: Visit) -> plates.Plate:
         roles=["patient", "attention", "desk", "patient"],
         title=t("triage.states.title", token=visit.name(), floor=visit.floor),
         alt=t("triage.states.alt", token=visit.name(), floor=visit.floor, dims=rows.shape[1]),
-        note=t("triage.states.note"),
+        note=t("triage.states.note" if told else "triage.states.hidden"),
     )
 
 
