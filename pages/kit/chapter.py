@@ -238,9 +238,18 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
+NOISE, ROUNDING = 1e-12, 1e-6  # of a share: nothing, and all, up to the rounding of what it was computed from
+
+
 def percent(value: float, digits: int = 1) -> str:
-    """A share in a sentence."""
-    return f"{value:.{digits}%}".replace("-", "−")
+    """A share in a sentence. Little is not shown as nothing, nor nearly all as all: <0.1%, >99.9%."""
+    least, size = 10.0 ** -(digits + 2), abs(value)
+    few = size > NOISE and round(size, digits + 2) == 0
+    most = size < 1 - ROUNDING and round(size, digits + 2) == 1
+    if not few and not most:
+        return f"{value:.{digits}%}".replace("-", "−")
+    sign = ("<" if few == (value > 0) else ">") + ("" if value > 0 else "−")
+    return f"{sign}{least if few else 1 - least:.{digits}%}"
 
 
 def tex_number(value: float, digits: int = 3) -> str:
@@ -304,8 +313,8 @@ def predict(
                     t("chapter.show_me"), key=f"{row}.skip", type="tertiary", on_click=_guess, args=(place, -1, right)
                 )
         if said is not None:
-            answer = t(f"{key}.answer", **values)
-            st.markdown(answer if said < 0 else sentences(t(f"chapter.{'right' if said == right else 'wrong'}"), answer))
+            verdict, answer = "right" if said == right else "wrong", t(f"{key}.answer", **values)
+            st.markdown(answer if said < 0 else sentences(t(f"chapter.{verdict}"), answer))
             asked, hits = score()
             if asked:
                 st.caption(t("chapter.score", right=hits, asked=asked))
