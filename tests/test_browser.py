@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from test_journey import settle
 
-from pages.kit import state, words
+from pages.kit import chapter, state, words
 
 PATIENCE = 30_000
 
@@ -176,6 +176,22 @@ def test_a_guess_opens_the_number(visit):
     v.page.get_by_role("button", name=words.say("en", "chapter.show_me")).click()
     expect(v.page.locator(".tile.touched .number")).to_have_text(re.compile(r"^\d{3}$"))
     expect(v.page.get_by_text(words.say("en", "lobby.growth.title"))).to_be_visible()
+
+
+def test_shares_are_written_as_in_sentences(visit):
+    """Pictures and words, out of the same number."""
+    values = [0, 4e-4, 5.1e-4, 1e-9, -1e-9, -4e-4, -0.5, 0.12345, 0.9994, 0.9996, 0.9999999, 1, -0.9999, 1.2, 1e-15, -1e-15]
+    page = visit.open().page
+    for lang in ("en", "zh"):
+        drawn = page.evaluate(
+            "async ([lang, values]) => {"
+            " const loaded = performance.getEntriesByType('resource').map((one) => one.name);"
+            " const { share } = await import(loaded.find((one) => one.includes('/kit/base.js')));"
+            " return values.map((one) => share(one, lang)); }",
+            [lang, values],
+        )
+        assert drawn == [chapter.percent(one) for one in values]
+    assert chapter.percent(1e-9) == "<0.1%" and chapter.percent(0.9996) == ">99.9%" != chapter.percent(1.0)
 
 
 def test_the_picture_is_drawn(visit):

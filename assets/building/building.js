@@ -6,7 +6,7 @@
 // lights (the floor that is being reached), and people (stairs, the chosen floor, the room under the pointer).
 
 const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
-const { el, bytes, wide, clamp, fill, download, letter } = base;
+const { el, bytes, wide, clamp, fill, download, letter, share } = base;
 const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.url).search, import.meta.url).href); // when it is asked for
 
 const FLOORS_A_SECOND = 7, FLOORS_A_SECOND_STEADY = 2;
@@ -115,7 +115,7 @@ class View {
 
   count(value) { return this.counts.format(value); }
 
-  percent(value) { return this.shares.format(value); }
+  percent(value) { return share(value, this.data.lang); }
 
   fixed(value, digits) {
     return value == null || Number.isNaN(value) ? "…" : value.toFixed(digits).replace("-", "−");
@@ -131,7 +131,6 @@ class View {
     this.data = data;
     if (relabel) {
       this.counts = new Intl.NumberFormat(data.lang);
-      this.shares = new Intl.NumberFormat(data.lang, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
     }
     if (fresh) {
       this.stop();

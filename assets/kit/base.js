@@ -89,3 +89,14 @@ export const fill = (pattern, values) => pattern.replace(/\{(\w+)\}/g, (whole, n
 
 // What a corridor is called, here and in pages/kit/building.py: A, B, C, and where the alphabet ends its number.
 export const letter = (corridor) => (corridor < 26 ? String.fromCharCode(65 + corridor) : String(corridor + 1));
+
+const shares = new Map(); // language -> how it writes them
+
+// A share in words, as `percent` of pages/kit/chapter.py: little is not shown as nothing, nor nearly all as all.
+export function share(value, lang) {
+  if (!shares.has(lang)) shares.set(lang, new Intl.NumberFormat(lang, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }));
+  const write = shares.get(lang), size = Math.abs(value), tenths = Math.round(size * 1000);
+  const few = tenths === 0 && size > 1e-12, most = tenths === 1000 && size < 1 - 1e-6; // less is rounding
+  if (!few && !most) return write.format(tenths ? value : 0).replace("-", "−");
+  return (few === value > 0 ? "<" : ">") + (value > 0 ? "" : "−") + write.format(few ? 0.001 : 0.999);
+}

@@ -4,7 +4,7 @@
 // server, an index travels as the number that people call it by: index + the axis' offset.
 
 const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).search, import.meta.url).href);
-const { el, bytes, floats, clamp, fill, download, letter } = base;
+const { el, bytes, floats, clamp, fill, download, letter, share } = base;
 const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.url).search, import.meta.url).href); // when it is asked for
 
 const LIT = 1, CLOSED = 2; // bits of a mask
@@ -164,9 +164,8 @@ class Plate {
 
   number(value, { digits = 3, percent } = this.d) {
     if (!Number.isFinite(value)) return value === -Infinity ? "−∞" : value === Infinity ? "∞" : "–";
-    return new Intl.NumberFormat(this.view.data.lang, percent
-      ? { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }
-      : { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value).replace("-", "−");
+    if (percent) return share(value, this.view.data.lang);
+    return new Intl.NumberFormat(this.view.data.lang, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value).replace("-", "−");
   }
 
   csv(between = ",") {
@@ -509,10 +508,13 @@ class Grid extends Drawn {
       }
     }
     for (const [r, k, colour] of [[this.chosen(rows), this.chosen(cols), "patient"], [this.hot(rows), this.hot(cols), "ink"]]) {
-      c.strokeStyle = v.colour(colour);
-      c.lineWidth = 1.5;
-      if (r != null && r < rows.count) c.strokeRect(left - 1, this.place(r, 0)[1] - 1, step * cols.count + 1, high + 1);
-      if (k != null && k < cols.count) c.strokeRect(this.place(0, k)[0] - 1, 1, step + 1, rows.count * high + 1);
+      // Where the cells have the frame's own colour, it stands out by an edge of paper.
+      for (const [own, width] of [...(this.d.role === colour ? [["paper", 4.5]] : []), [colour, 1.5]]) {
+        c.strokeStyle = v.colour(own);
+        c.lineWidth = width;
+        if (r != null && r < rows.count) c.strokeRect(left - 1, this.place(r, 0)[1] - 1, step * cols.count + 1, high + 1);
+        if (k != null && k < cols.count) c.strokeRect(this.place(0, k)[0] - 1, 1, step + 1, rows.count * high + 1);
+      }
     }
     if (this.own) { const [x, y] = this.place(...this.own); this.showTip(x + step / 2, y); } else this.showTip();
   }
