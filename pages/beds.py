@@ -84,7 +84,8 @@ if guessed:
         code=[source(STORAGE, "Shelf.read"), source(STORAGE, "hit_rates")],
         tex={"kept": found.kept, "rate": found.rate, "calls": haul.calls, "loads": haul.loads,
              "bytes": f"{haul.expert:,}", "speed": f"{slowest.bytes_per_second / beds.GB:.0f}",
-             "seconds": haul.loads * haul.expert / slowest.bytes_per_second},
+             "seconds": haul.loads * haul.expert / slowest.bytes_per_second,
+             **{word: t(f"beds.store.{word}") for word in ("hand", "others", "hits")}},
         kept=found.kept, rooms=c.n_routed_experts, rate=percent(found.rate), calls=calls,
         mean=number(found.mean, digits=1),
     )  # fmt: skip

@@ -11,6 +11,7 @@ from model.labs import cramming as lab
 from model.labs._spread import Spread, spread
 from pages.kit import plates
 from pages.kit.chapter import number, percent
+from pages.kit.state import HUNDRED
 from pages.kit.words import t
 
 Runs = Sequence[Mapping[str, Any]]
@@ -54,7 +55,7 @@ def falls(runs: Runs) -> str:
     said = []
     for size in lab.BANKS:
         fell = {
-            f"{arm}{edge}": number(100 * value, digits=1)  # percentage points
+            f"{arm}{edge}": number(HUNDRED * value, digits=1)  # percentage points
             for arm in lab.ARMS
             for edge, value in zip(("_low", "", "_high"), spread(lab.ends(runs, size, arm, "gap")), strict=True)
         }
