@@ -509,7 +509,7 @@ class Grid extends Drawn {
     }
     for (const [r, k, colour] of [[this.chosen(rows), this.chosen(cols), "patient"], [this.hot(rows), this.hot(cols), "ink"]]) {
       // Where the cells have the frame's own colour, it stands out by an edge of paper.
-      for (const [own, width] of [...(this.d.role === colour ? [["paper", 4.5]] : []), [colour, 1.5]]) {
+      for (const [own, width] of [...(this.d.role === colour ? [["paper", Math.min(4.5, 1.5 + high / 4)]] : []), [colour, 1.5]]) {
         c.strokeStyle = v.colour(own);
         c.lineWidth = width;
         if (r != null && r < rows.count) c.strokeRect(left - 1, this.place(r, 0)[1] - 1, step * cols.count + 1, high + 1);
