@@ -32,7 +32,7 @@ most, biggest = list(made.items())[hospitals.most_active()], now.figures(v3)
 chapter.explain(
     "hospitals.scale",
     code=[source(COSTS, "parts"), source(COSTS, "total"), source(COSTS, "active")],
-    tex=hospitals.street_tex(),
+    tex=hospitals.street_tex(chapter.guessed(visit, "hospitals.most")),
     llama=talk[hospitals.TALK[0]].name,
     doctors=dense.num_hidden_layers,
     eight=mixtral.n_routed_experts,
