@@ -306,7 +306,7 @@ def seating(visit: Visit, found: Measured, one: Plan) -> plates.Plate:
             t("construction.seating.nurse") if expert == c.n_routed_experts else
             t("construction.seating.intern", room=expert) for expert in sorted(sits)
         ]  # fmt: skip
-        texts.append(", ".join(names) or t("construction.seating.nobody"))
+        texts.append(t("construction.seating.join").join(names) or t("construction.seating.nobody"))
         mask[len(texts) - 1] = plates.LIT if any(copied[expert] for expert in sits) else 0
     low, high = float(np.nanmin(value)), float(np.nanmax(value))
     words = {"floor": visit.floor, "low": number(low, digits=2), "high": number(high, digits=2),

@@ -89,6 +89,11 @@ def billions(count: float) -> str:
     return f"{count / TRILLION:g}T" if count >= TRILLION else f"{count:g}B"
 
 
+def at_work(one: Event) -> str:
+    """Parameters that work for a token, of all."""
+    return f"{billions(one.active or 0)} / {billions(one.total or 0)}"
+
+
 def year(one: Event) -> str:
     """Its year."""
     return order(one).split("-")[0]
@@ -161,7 +166,7 @@ def shares() -> plates.Plate:
         percent=True,
         wrap=True,
         roles=[BADGES[one.kind][1] for one, _ in known],
-        hints=[f"{year(one)}: {billions(one.active or 0)} / {billions(one.total or 0)}" for one, _ in known],
+        hints=[t("plates.pair", label=year(one), value=at_work(one)) for one, _ in known],
         title=t("history.shares.title"),
         note=t("history.shares.note", **question(), last=least.name, least=percent(share)),
     )

@@ -55,12 +55,13 @@ def contents(visit: Visit, trace: Trace) -> plates.Plate:
 def columns(visit: Visit) -> plates.Plate:
     """Every column of every table, what its values are and what they mean."""
     values = {"token": visit.name(), "floor": visit.floor}
+    what = {table: t(f"record.table.{table}", **values) for table in tables.TABLES}
     entries = [
         {
             "head": column,
             "under": [{"text": tables.type_of(column)}],
             "parts": [{"text": tables.meaning(column)}],
-            **({"group": f"{table}: {t(f'record.table.{table}', **values)}"} if column == several[0] else {}),
+            **({"group": t("plates.pair", label=table, value=what[table])} if column == several[0] else {}),
         }
         for table, several in tables.TABLES.items()
         for column in several
