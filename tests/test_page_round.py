@@ -364,7 +364,7 @@ def test_the_page_with_a_record_and_without(app, leaving, lang, depth, monkeypat
     assert fine(at) and {"agreement", "rules"} <= set(shown(at))
     assert words.say(lang, "round.exit.none") not in [m.value for m in at.markdown]
     if depth == "maths":
-        assert any("agreement}(2) = 0.400" in latex.value for latex in at.latex)
+        assert any("A(2) = 0.400" in latex.value for latex in at.latex)
 
 
 # -- on the page -------------------------------------------------------------------------------------------------------

@@ -287,7 +287,8 @@ def street_tex(told: bool = True) -> dict[str, str]:
     put = {}
     for short, key in zip(("llama", "mixtral", "grok", "v3"), TALK, strict=True):
         f = figures(catalogue.find(key).architecture)
-        put |= {f"{short}_total": tex(f.total), f"{short}_active": tex(f.active) if told else t("hospitals.most.unknown")}
+        active = tex(f.active) if told else t("hospitals.most.unknown")
+        put |= {f"{short}_total": tex(f.total), f"{short}_active": active}
     return put
 
 
