@@ -148,14 +148,18 @@ def _short(value: float) -> str:
 
 def between(one: Spread, digits: int = choice.SHOWN) -> str:
     """A measurement with its spread."""
-    return t(
-        "choice.between", middle=number(one.middle, digits), low=number(one.low, digits), high=number(one.high, digits)
-    )
+    return _spread(one, lambda value: number(value, digits))
 
 
 def share(one: Spread) -> str:
     """The same for a share."""
-    return t("choice.between", middle=percent(one.middle), low=percent(one.low), high=percent(one.high))
+    return _spread(one, percent)
+
+
+def _spread(one: Spread, said: Callable[[float], str]) -> str:
+    """One number where all seeds show the same."""
+    low, middle, high = map(said, one)
+    return middle if low == high else t("choice.between", middle=middle, low=low, high=high)
 
 
 def power(tenths: int) -> str:
