@@ -394,7 +394,7 @@ class Bars extends Drawn {
     this.showTip(this.own ? this.x(this.own[0]) + step / 2 : 0, top);
   }
 
-  short(value) { return new Intl.NumberFormat(this.view.data.lang, { maximumSignificantDigits: 2 }).format(value).replace("-", "−"); }
+  short(value) { return new Intl.NumberFormat(this.view.data.lang, { style: this.d.percent ? "percent" : "decimal", maximumSignificantDigits: 2 }).format(value).replace("-", "−"); }
 
   at(x) {
     const n = this.d.axes[0].count;
