@@ -138,13 +138,13 @@ if guessed:
     except UserError as error:
         shell.complain(error)
     else:
-        runs, usual = file["runs"], experiment.recorded
+        runs, was = file["runs"], file["settings"]
         chapter.explain(
             "choice.tried",
             code=[source(LAB, "run"), source(LAB, "leads"), source("model/train.py", "take_step")],
             tex=tasks.values(runs),
-            tokens=f"{usual.steps * usual.rows * usual.length:,}",
-            steps=f"{usual.steps:,}",
+            tokens=f"{was['steps'] * was['rows'] * was['length']:,}",
+            steps=f"{was['steps']:,}",
             seeds=len(runs),
             subjects=len(SUBJECTS),
             names=t("choice.list").join(tasks.called("single", run["seed"]) for run in runs),

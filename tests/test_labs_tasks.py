@@ -12,6 +12,7 @@ import pytest
 from model import labs
 from model.corpus import SUBJECTS, is_heldout, training
 from model.labs import tasks as lab
+from model.labs._spread import same_sign
 from model.labs.miniatures import parameters
 from pages.kit.live import BYTES
 
@@ -64,7 +65,7 @@ def test_the_live_run_fits():
     assert lab.EXPERIMENT.bytes(lab.EXPERIMENT.live) < BYTES
 
 
-def test_who_is_ahead():
+def test_how_far_the_moe_is_ahead():
     def run(mixed: tuple[float, float], single: tuple[float, float]) -> dict:
         return {"points": [
             {"kind": kind, "arm": arm, "heldout": value if step == 2 else 9.0}
@@ -74,9 +75,8 @@ def test_who_is_ahead():
 
     runs = [run((2.0, 1.5), (0.5, 0.6)), run((2.5, 2.4), (3.0, 3.2))]
     assert lab.ends(runs, "single", "v3") == [0.6, 3.2] and lab.leads(runs, "mixed") == pytest.approx([0.5, 0.1])
-    assert lab.ahead(runs, "mixed", 3) == 1 and lab.ahead(runs, "single", 3) == -1
-    assert lab.ahead([*runs, run((1.0, 1.2), (1.0, 1.0))], "mixed", 3) == 0
-    assert lab.ahead([run((1.0, 0.9999), (1, 1))], "mixed", 3) == 0, "too little to be shown is no lead"
+    assert lab.gains(runs) == pytest.approx([-0.6, -0.3])
+    assert [same_sign(each, 3) for each in ([0.5, 0.1], [-0.1, -0.2], [0.5, -0.2], [0.5, 0.0001])] == [1, -1, 0, 0]
 
 
 # -- what was recorded -------------------------------------------------------------------------------------------------

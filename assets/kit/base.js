@@ -97,6 +97,6 @@ export function share(value, lang) {
   if (!shares.has(lang)) shares.set(lang, new Intl.NumberFormat(lang, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 }));
   const write = shares.get(lang), size = Math.abs(value), tenths = Math.round(size * 1000);
   const few = tenths === 0 && size > 1e-12, most = tenths === 1000 && size < 1 - 1e-6; // less is rounding
-  if (!few && !most) return write.format(tenths ? value : 0).replace("-", "−");
+  if (!few && !most) return write.format(size < 5e-4 ? 0 : value).replace("-", "−");
   return (few === value > 0 ? "<" : ">") + (value > 0 ? "" : "−") + write.format(few ? 0.001 : 0.999);
 }

@@ -168,6 +168,12 @@ class Plate {
     return new Intl.NumberFormat(this.view.data.lang, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value).replace("-", "−");
   }
 
+  // A number beside an axis.
+  short(value, digits = 2) {
+    const style = this.d.percent ? "percent" : "decimal", notation = Math.abs(value) < 1e4 ? "standard" : "compact";
+    return new Intl.NumberFormat(this.view.data.lang, { style, notation, maximumSignificantDigits: digits }).format(value).replace("-", "−");
+  }
+
   csv(between = ",") {
     const quote = (cell) => (/[",\t\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
     return this.rows().map((row) => row.map((cell) => quote(String(cell))).join(between)).join("\r\n") + "\r\n";
@@ -394,8 +400,6 @@ class Bars extends Drawn {
     this.showTip(this.own ? this.x(this.own[0]) + step / 2 : 0, top);
   }
 
-  short(value) { return new Intl.NumberFormat(this.view.data.lang, { style: this.d.percent ? "percent" : "decimal", maximumSignificantDigits: 2 }).format(value).replace("-", "−"); }
-
   at(x) {
     const n = this.d.axes[0].count;
     if (x < this.x(0) - 3) return null;
@@ -509,7 +513,7 @@ class Grid extends Drawn {
     }
     for (const [r, k, colour] of [[this.chosen(rows), this.chosen(cols), "patient"], [this.hot(rows), this.hot(cols), "ink"]]) {
       // Where the cells have the frame's own colour, it stands out by an edge of paper.
-      for (const [own, width] of [...(this.d.role === colour ? [["paper", Math.min(4.5, 1.5 + high / 4)]] : []), [colour, 1.5]]) {
+      for (const [own, width] of [...((this.d.role ?? "intern") === colour || this.d.roles?.includes(colour) ? [["paper", Math.min(4.5, 1.5 + high / 4)]] : []), [colour, 1.5]]) {
         c.strokeStyle = v.colour(own);
         c.lineWidth = width;
         if (r != null && r < rows.count) c.strokeRect(left - 1, this.place(r, 0)[1] - 1, step * cols.count + 1, high + 1);
@@ -741,7 +745,7 @@ class Lines extends Drawn {
     for (const value of d.log ? decades(low, high) : ticks(low, high)) {
       c.beginPath(); c.moveTo(left, y(value)); c.lineTo(right, y(value)); c.stroke();
       c.textAlign = "right";
-      c.fillText(d.percent ? `${Number((value * 100).toFixed(1))}%` : new Intl.NumberFormat(v.data.lang, { maximumSignificantDigits: 3, notation: Math.abs(value) < 1e4 ? "standard" : "compact" }).format(value).replace("-", "−"), left - 6, y(value));
+      c.fillText(this.short(value, 3), left - 6, y(value));
     }
     c.textAlign = "center";
     const every = Math.max(1, Math.ceil(n / ((right - left) / 46))), wide = (text) => c.measureText(text).width;

@@ -52,7 +52,8 @@ def own_documents(count: int, seed: int, split: str = "train") -> Iterator[Docum
 
 
 def training(families: Sequence[Family], rng: random.Random) -> Iterator[Document]:
-    """Training texts of these families without end, mixed."""
+    """Training texts of these families without end, mixed. Unlike in `_own`, a held-out text gives its turn to another
+    family: recorded runs rest on this order."""
     while True:
         family = families[int(rng.random() * len(families))]
         text = family.text(rng)

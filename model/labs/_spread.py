@@ -36,6 +36,13 @@ def apart(first: Sequence[float], second: Sequence[float], digits: int | None = 
     return -1 if max(first) < min(second) else 0
 
 
+def same_sign(differences: Sequence[float], digits: int) -> int:
+    """1 where all of them are above 0, -1 where all are below, 0 otherwise; for runs that are compared one by one. What
+    is 0 in the digits that are shown has no sign."""
+    signs = {(one > 0) - (one < 0) for one in (round(each, digits) for each in differences)}
+    return signs.pop() if len(signs) == 1 else 0
+
+
 def by_chance(runs: int) -> float:
     """How often `apart` says something of two equal things with so many runs each: 2 of all orders."""
     return 2 / math.comb(2 * runs, runs)

@@ -108,18 +108,15 @@ def arm(name: str) -> Arm:
     return arms[name]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides what is learned, but for the seed."""
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """How miniatures are trained, and when they are examined."""
 
-    arms: tuple[str, ...]
     steps: int  # of each
     rows: int  # sequences of a step
     length: int  # tokens of a sequence
-    documents: int  # held-out texts of every subject, language and source
-    marks: int  # times at which they are read
+    marks: int  # times at which the held-out texts are read
     learning_rate: float = 3e-3
-    keep: bool = False  # whether the trained weights of STYLES are kept for the pages (seed KEPT_SEED only)
 
     def training(self, name: str) -> TrainSettings:
         """The optimiser's part for an arm."""
@@ -133,6 +130,15 @@ class Settings:
     def due(self) -> list[int]:
         """After which steps the held-out texts are read: often at first, when most changes."""
         return sorted({max(1, round(self.steps * (i / self.marks) ** 1.5)) for i in range(1, self.marks + 1)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Lessons):
+    """Everything that decides what is learned, but for the seed."""
+
+    arms: tuple[str, ...]
+    documents: int  # held-out texts of every subject, language and source
+    keep: bool = False  # whether the trained weights of STYLES are kept for the pages (seed KEPT_SEED only)
 
 
 class Balance(NamedTuple):

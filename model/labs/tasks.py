@@ -20,40 +20,22 @@ from model.data import batches
 from model.evaluate import encode, read
 from model.families import Family as Network
 from model.labs import Experiment, Step
-from model.labs.miniatures import arm, parameters
+from model.labs.miniatures import Lessons, arm, parameters
 from model.tokenizer import Tokenizer
-from model.train import TrainSettings, optimiser, take_step
+from model.train import optimiser, take_step
 
 KINDS = ("mixed", "single")  # of tasks
 ARMS = ("dense", "v3")  # of miniatures
 SUBJECTS = ("clinic", "sums", "stories", "travel")  # the single task of seed 0, 1, 2, 3, and so on around
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(Lessons):
     """Everything that decides what is learned, but for the seed."""
 
     kinds: tuple[str, ...] = KINDS
-    steps: int = 320  # of each miniature
-    rows: int = 16  # sequences of a step
-    length: int = 64  # tokens of a sequence
     single_texts: int = 48  # held-out ones of the single subject in each language
     mixed_texts: int = 3  # of each subject in each language
-    marks: int = 8  # times at which they are read
-    learning_rate: float = 3e-3
-
-    def training(self, name: str) -> TrainSettings:
-        """The optimiser's part for a miniature."""
-        how = arm(name)
-        return TrainSettings(
-            steps=self.steps, rows=self.rows, length=self.length, learning_rate=self.learning_rate,
-            warmup=min(20, self.steps), bias_speed=how.bias_speed, balance_loss=how.balance_loss, mtp_loss=0.0,
-        )  # fmt: skip
-
-    @property
-    def due(self) -> list[int]:
-        """After which steps the held-out texts are read: often at first, when most changes."""
-        return sorted({max(1, round(self.steps * (i / self.marks) ** 1.5)) for i in range(1, self.marks + 1)})
 
 
 def subject(seed: int) -> str:
@@ -117,17 +99,15 @@ def leads(runs: Sequence[dict[str, Any]], kind: str) -> list[float]:
     return [dense - moe for dense, moe in zip(*(ends(runs, kind, name) for name in ARMS), strict=True)]
 
 
-def ahead(runs: Sequence[dict[str, Any]], kind: str, digits: int) -> int:
-    """1 where the MoE is ahead in every run, -1 where the dense one is, 0 otherwise. Run by run: two single tasks are
-    not to be compared. `digits` of the lead are shown, and what is 0 there is no lead."""
-    signs = {(lead > 0) - (lead < 0) for lead in (round(one, digits) for one in leads(runs, kind))}
-    return signs.pop() if len(signs) == 1 else 0
+def gains(runs: Sequence[dict[str, Any]]) -> list[float]:
+    """How much larger the MoE's lead is on the single task than on many, run by run."""
+    return [single - mixed for single, mixed in zip(leads(runs, "single"), leads(runs, "mixed"), strict=True)]
 
 
 EXPERIMENT = Experiment(
     "tasks", run,
-    live=Settings(kinds=("mixed",), steps=80, single_texts=24, mixed_texts=2),
-    recorded=Settings(steps=240, rows=64),  # three times as many tokens as `miniatures` has
+    live=Settings(kinds=("mixed",), steps=80, rows=16, length=64, marks=8, single_texts=24, mixed_texts=2),
+    recorded=Settings(steps=240, rows=64, length=64, marks=8),  # three times as many tokens as `miniatures` has
     weights=lambda settings: len(settings.kinds) * sum(parameters(name)[0] for name in ARMS),
     seeds=(0, 1, 2, 3),
     step_bytes=224 * 2**20,  # as for `miniatures`; measured: 192 MB

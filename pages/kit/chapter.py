@@ -247,7 +247,7 @@ def percent(value: float, digits: int = 1) -> str:
     few = size > NOISE and round(size, digits + 2) == 0
     most = size < 1 - ROUNDING and round(size, digits + 2) == 1
     if not few and not most:
-        return f"{value if size > NOISE else 0.0:.{digits}%}".replace("-", "−")
+        return f"{0.0 if size <= NOISE else value:.{digits}%}".replace("-", "−")
     sign = ("<" if few == (value > 0) else ">") + ("" if value > 0 else "−")
     return f"{sign}{least if few else 1 - least:.{digits}%}"
 

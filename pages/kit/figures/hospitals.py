@@ -282,7 +282,7 @@ def tex(count: float, digits: int = 0) -> str:
     return f"{count:,.{digits}f}".replace(",", "{,}")
 
 
-def street_tex(told: bool = True) -> dict[str, str]:
+def street_tex(told: bool) -> dict[str, str]:
     """Parameters of the talk's four; those at work only where that may be `told`."""
     put = {}
     for short, key in zip(("llama", "mixtral", "grok", "v3"), TALK, strict=True):

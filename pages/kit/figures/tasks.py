@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from model.labs import tasks as lab
-from model.labs._spread import Spread, apart, one_sign, spread
+from model.labs._spread import one_sign, same_sign, spread
 from pages.kit import plates
 from pages.kit.chapter import number, percent
+from pages.kit.figures.choice import between
 from pages.kit.figures.department import subject
 from pages.kit.figures.queues import Points, steps
 from pages.kit.words import t
@@ -25,16 +26,11 @@ def called(kind: str, seed: int) -> str:
     return subject(lab.subject(seed)) if kind == "single" else t("choice.tried.every")
 
 
-def ranged(values: Spread) -> str:
-    """Mean, and lowest to highest."""
-    return t("choice.tried.between", **{key: number(value, digits=DIGITS) for key, value in values._asdict().items()})
-
-
 def curves(runs: Sequence[Points], kind: str, title: str, about: str, **more: Any) -> plates.Plate:
     """Held-out loss of both miniatures over the steps; with several runs their mean, and a band from the lowest to the
     highest."""
     several = {t(f"miniatures.arm.{arm}"): (_losses(runs, kind, arm), ROLES[arm]) for arm in lab.ARMS}
-    return _lines(f"{about}_{kind}", runs, kind, several, "choice.tried.note", title, log=True, **more)
+    return _lines(f"{about}_{kind}", _axis(runs, kind), several, "choice.tried.note", title, log=True, **more)
 
 
 def lead(runs: Sequence[Points]) -> plates.Plate:
@@ -42,19 +38,27 @@ def lead(runs: Sequence[Points]) -> plates.Plate:
     each = {kind: [_losses(runs, kind, arm) for arm in lab.ARMS] for kind in lab.KINDS}
     several = {t(f"choice.tried.{kind}"): (dense - moe, COLOURS[kind]) for kind, (dense, moe) in each.items()}
     title = t("choice.tried.lead")
-    return _lines("lead", runs, lab.KINDS[0], several, "choice.tried.lead_note", title, width="half")
+    return _lines("lead", _axis(runs, lab.KINDS[0]), several, "choice.tried.lead_note", title, width="half")
+
+
+def _count(runs: Sequence[Points], kind: str) -> int:
+    """Readings of both miniatures in every run."""
+    return min(len(lab.curve(points, kind, arm)) for points in runs for arm in lab.ARMS)
+
+
+def _axis(runs: Sequence[Points], kind: str) -> plates.Axis:
+    return steps(lab.curve(runs[0], kind, lab.ARMS[0])[: _count(runs, kind)])
 
 
 def _losses(runs: Sequence[Points], kind: str, arm: str) -> np.ndarray:
-    """(runs, readings), as far as both miniatures were read."""
-    count = min(len(lab.curve(points, kind, each)) for points in runs for each in lab.ARMS)
+    """(runs, readings)"""
+    count = _count(runs, kind)
     return np.array([[point["heldout"] for point in lab.curve(points, kind, arm)[:count]] for points in runs])
 
 
 def _lines(
-    id: str, runs: Sequence[Points], kind: str, several: dict[str, tuple[np.ndarray, str]], note: str, title: str,
-    **more: Any,
-) -> plates.Plate:  # fmt: skip
+    id: str, axis: plates.Axis, several: dict[str, tuple[np.ndarray, str]], note: str, title: str, **more: Any
+) -> plates.Plate:
     """(runs, readings) of each name over the steps."""
     drawn, said = [], []
     for name, (values, role) in several.items():
@@ -62,7 +66,6 @@ def _lines(
         drawn.append(plates.series(name, values.mean(0), role, *band))
         last = number(float(values[:, -1].mean()), digits=DIGITS)
         said.append(t("choice.tried.at", what=name, value=last))
-    axis = steps(lab.curve(runs[0], kind, lab.ARMS[0])[: len(values[0])])
     words = t(note, step=axis["labels"][-1], last=t("choice.list").join(said))
     return plates.lines(id, axis, drawn, digits=DIGITS, title=title, alt=title, note=words, **more)
 
@@ -94,15 +97,13 @@ def values(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def verdict(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Who is ahead on many tasks, who on one, and whether the lead is smaller there."""
-    said = []
+    """Who is ahead on many tasks, who on one, and whether the MoE does better or worse there."""
+    said, seeds = [], {"seeds": len(runs), "chance": percent(one_sign(len(runs)))}
     for kind in lab.KINDS:
-        better = {1: "moe", -1: "dense"}.get(lab.ahead(runs, kind, DIGITS), "neither")
-        lead = [-one if better == "dense" else one for one in lab.leads(runs, kind)]
-        said.append(
-            t(f"choice.tried.{kind}_{better}", lead=ranged(spread(lead)), seeds=len(runs),
-              chance=percent(one_sign(len(runs))))
-        )  # fmt: skip
-    single, mixed = (lab.leads(runs, kind) for kind in ("single", "mixed"))
-    change = {-1: "smaller", 1: "larger"}.get(apart(single, mixed, DIGITS), "same")
-    return [*said, t(f"choice.tried.{change}", seeds=len(runs))]
+        leads = lab.leads(runs, kind)
+        sign = same_sign(leads, DIGITS)
+        better = {1: "moe", -1: "dense", 0: "neither"}[sign]
+        lead = between(spread([one * (sign or 1) for one in leads]))
+        said.append(t(f"choice.tried.{kind}_{better}", lead=lead, **seeds))
+    change = {1: "larger", -1: "smaller", 0: "same"}[same_sign(lab.gains(runs), DIGITS)]
+    return [*said, t(f"choice.tried.{change}", **seeds)]
