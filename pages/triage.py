@@ -20,7 +20,7 @@ visit = chapter.begin("triage", floors="desk")
 trace, picked = visit.trace, {"token": visit.token, "floor": visit.floor}
 parts = triage.parts(visit)
 told = chapter.guessed(visit, "triage.larger")  # until then nothing says how long what each side added is
-added = [(part, number(part)) if told else (t("triage.larger.unknown"),) * 2 for part in (parts.attention, parts.ffn)]
+attention, ffn = (number(part) if told else t("triage.larger.unknown") for part in (parts.attention, parts.ffn))
 
 chapter.explain(
     "triage.desk",
@@ -28,15 +28,15 @@ chapter.explain(
     tex={
         "floor": visit.floor,
         "before": parts.before,
-        "attention": added[0][0],
-        "ffn": added[1][0],
+        "attention": attention,
+        "ffn": ffn,
         "after": parts.after,
     },
     desk=triage.floors(trace.config),
     token=visit.name(),
     floor=visit.floor,
-    attention=added[0][1],
-    ffn=added[1][1],
+    attention=attention,
+    ffn=ffn,
 )
 chapter.predict(
     visit,
