@@ -66,7 +66,7 @@ def test_numbers(lang, size):
             assert percent(one[:, -1].mean()) in plate["note"] and percent(one[:, -1].mean()) in said
             assert f"{scores(size, arm, f'{what}_loss')[:, -1].mean():.2f}" in said
         gap = (scores(size, arm, "bank") - scores(size, arm, "new"))[:, -1]
-        assert f"{100 * gap.mean():.1f}{' 个百分点' if lang == 'zh' else ' points'}" in said
+        assert f"{100 * gap.mean():.1f}{' 个百分点' if lang == 'zh' else ' percentage points'}" in said
         assert all(f"{100 * one:.1f}" in said for one in (gap.min(), gap.max()))
     times = lab.EXPERIMENT.recorded.steps * lab.EXPERIMENT.recorded.rows / size
     assert f"{times:,.0f}" in said

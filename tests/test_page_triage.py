@@ -178,11 +178,11 @@ def test_numbers_in_the_sentences(app, hospital_folder, lang, token, floor):
     changed = live.trace(SENTENCE, Interventions(silence_heads=deaf))
     for one in (trace, changed):
         best = float(one.probabilities(token).max())
-        assert f"{best:.1%}" in said
+        assert chapter.percent(best) in said
     first, last = (length(changed.hidden[i, token] - trace.hidden[i, token]) / length(trace.hidden[i, token])
                    for i in (floor, c.num_hidden_layers))  # fmt: skip
     note = made["triage.touch.drift"]["note"]
-    assert f"{first:.1%}" in note and f"{last:.1%}" in note, "in the unit of the picture"
+    assert chapter.percent(first) in note and chapter.percent(last) in note, "in the unit of the picture"
     best = changed.probabilities(token).topk(5)
     assert made["triage.touch.next"]["values_list"] == pytest.approx(best.values.tolist(), abs=1e-6)
     assert made["triage.touch.next"]["before_list"] == pytest.approx(trace.probabilities(token)[best.indices].tolist(), abs=1e-6)
