@@ -455,15 +455,16 @@ async def run(url: str, process: psutil.Process | None, scenario: Scenario, ever
     if scenario.burst:
         found["last_ms"] = round(took["last_ms"])
     if watch:
-        rss = watch.rss or [(0.0, watch.memory())]
+        end = watch.memory()
+        rss = watch.rss or [(0.0, end)]
         minutes = [next(mb for at, mb in rss if at >= 60 * m) for m in range(int(rss[-1][0] // 60) + 1)]
         half = [mb for at, mb in rss if at >= rss[-1][0] / 2]
         found |= {
             "cpu_ms_a_turn": round(1000 * spent / max(len(every_one) + len(first), 1)),
             "cores": round(spent / max(rss[-1][0], SAMPLE), 2),
-            "rss_mb": [round(mb) for mb in [*minutes, watch.memory()]],
-            "rss_most_mb": round(max(mb for _, mb in rss)),
-            "rss_grown_mb": round(watch.memory() - half[0]),
+            "rss_mb": [round(mb) for mb in [*minutes, end]],
+            "rss_most_mb": round(max(end, *(mb for _, mb in rss))),
+            "rss_grown_mb": round(end - half[0]),
         }
     return found | {"asked": _asked(scenario, found)}
 
