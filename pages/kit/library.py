@@ -44,8 +44,9 @@ class Source(NamedTuple):
 
     def said(self) -> str:
         """As one line, in the visitor's language."""
-        title = self.title.replace(", arXiv", t("library.at.source", work="", place="arXiv"))
-        return t("library.at.source", work=title, place=at(self.kind, self.at)) if self.kind else title
+        comma = t("library.at.comma")
+        title = self.title.replace(", arXiv", f"{comma}arXiv")
+        return f"{title}{comma}{at(self.kind, self.at)}" if self.kind else title
 
 
 class Door(NamedTuple):
@@ -81,7 +82,7 @@ def cited(line: str) -> str:
     """A source that was written down as one English line, with its places and dates in the visitor's language."""
     if words.current() == words.FALLBACK:
         return line
-    comma = t("library.at.source", work="", place="")
+    comma = t("library.at.comma")
     months = words.table(words.FALLBACK)["library.date.months"].split()
 
     def place(found: re.Match[str], kind: str) -> str:
