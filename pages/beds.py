@@ -10,12 +10,11 @@ from typing import Any  # noqa: E402
 
 import streamlit as st  # noqa: E402
 
-from model import UserError, storage  # noqa: E402
+from model import storage  # noqa: E402
 from model.architectures import active, total  # noqa: E402
 from model.catalogue import find  # noqa: E402
-from model.labs import recorded  # noqa: E402
 from model.labs import rounding as lab  # noqa: E402
-from pages.kit import chapter, live, plates, shell, state  # noqa: E402
+from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.controls import control, named  # noqa: E402
@@ -141,11 +140,7 @@ def draw(points: Sequence[dict[str, Any]]) -> None:
         plates.mount("beds.live", rounding.pictures([points], "live"), {})
 
 
-try:
-    file = recorded(experiment.name)
-except UserError as error:
-    shell.complain(error)
-else:
+if file := live.record(experiment):
     before = [run["points"] for run in file["runs"]]
     worst, after, rest = rounding.last(before)
     chapter.explain(

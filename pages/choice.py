@@ -10,12 +10,11 @@ from typing import Any  # noqa: E402
 
 import streamlit as st  # noqa: E402
 
-from model import UserError, catalogue, choice  # noqa: E402
+from model import catalogue, choice  # noqa: E402
 from model.architectures import PRECISIONS  # noqa: E402
 from model.corpus import SUBJECTS  # noqa: E402
-from model.labs import recorded  # noqa: E402
 from model.labs import tasks as lab  # noqa: E402
-from pages.kit import chapter, live, plates, shell, state  # noqa: E402
+from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.controls import controls_of  # noqa: E402
@@ -132,32 +131,27 @@ def draw(points: Sequence[dict[str, Any]]) -> None:
         plates.mount("choice.live", [tasks.curves([points], kind, title, "live")], {})
 
 
-if guessed:
-    try:
-        file = recorded(experiment.name)
-    except UserError as error:
-        shell.complain(error)
-    else:
-        runs, was = file["runs"], file["settings"]
-        chapter.explain(
-            "choice.tried",
-            code=[source(LAB, "run"), source(LAB, "leads"), source("model/train.py", "take_step")],
-            tex=tasks.values(runs),
-            tokens=f"{was['steps'] * was['rows'] * was['length']:,}",
-            steps=f"{was['steps']:,}",
-            seeds=len(runs),
-            subjects=len(SUBJECTS),
-            names=t("choice.list").join(tasks.called("single", run["seed"]) for run in runs),
-        )
-        for sentence in tasks.verdict(runs):
-            st.markdown(sentence)
-        points = [run["points"] for run in runs]
-        pair = [tasks.curves(points, kind, t(f"choice.tried.{kind}"), "tried", width="half") for kind in lab.KINDS]
-        plates.mount("choice.tried", [*pair, tasks.lead(points), tasks.table(runs)], {})
-        st.caption(t("choice.tried.recorded", command=file["command"], commit=file["commit"], seeds=len(runs)))
-        now = trial.steps * trial.rows * trial.length
-        chapter.say("choice.tried.now", steps=trial.steps, now=f"{now:,}", task=t(f"choice.tasks.{trial.kinds[0]}"))
-        live.panel(experiment, trial, draw)
+if guessed and (file := live.record(experiment)):
+    runs, was = file["runs"], file["settings"]
+    chapter.explain(
+        "choice.tried",
+        code=[source(LAB, "run"), source(LAB, "leads"), source("model/train.py", "take_step")],
+        tex=tasks.values(runs),
+        tokens=f"{was['steps'] * was['rows'] * was['length']:,}",
+        steps=f"{was['steps']:,}",
+        seeds=len(runs),
+        subjects=len(SUBJECTS),
+        names=t("choice.list").join(tasks.called("single", run["seed"]) for run in runs),
+    )
+    for sentence in tasks.verdict(runs):
+        st.markdown(sentence)
+    points = [run["points"] for run in runs]
+    pair = [tasks.curves(points, kind, t(f"choice.tried.{kind}"), "tried", width="half") for kind in lab.KINDS]
+    plates.mount("choice.tried", [*pair, tasks.lead(points), tasks.table(runs)], {})
+    st.caption(t("choice.tried.recorded", command=file["command"], commit=file["commit"], seeds=len(runs)))
+    now = trial.steps * trial.rows * trial.length
+    chapter.say("choice.tried.now", steps=trial.steps, now=f"{now:,}", task=t(f"choice.tasks.{trial.kinds[0]}"))
+    live.panel(experiment, trial, draw)
 
 # -- claim by claim
 

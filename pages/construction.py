@@ -10,11 +10,10 @@ from typing import Any  # noqa: E402
 
 import streamlit as st  # noqa: E402
 
-from model import UserError, placement  # noqa: E402
+from model import placement  # noqa: E402
 from model.catalogue import find  # noqa: E402
 from model.labs import queues as lab  # noqa: E402
-from model.labs import recorded  # noqa: E402
-from pages.kit import chapter, live, plates, shell, state  # noqa: E402
+from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.chapter import number  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.controls import control, named  # noqa: E402
@@ -116,30 +115,25 @@ def draw(points: Sequence[dict[str, Any]]) -> None:
         plates.mount("construction.live", construction.trained([points], dict(enumerate(trial.arms))), {})
 
 
-if guessed:
-    try:
-        file = recorded(experiment.name)
-    except UserError as error:
-        shell.complain(error)
-    else:
-        before = queues.recorded(file)
-        arms = {before.find(arm.kind): arm for arm in trial.arms}
-        ends = {
-            f"{arm.kind}_{way}": construction.last(before.runs, i, way)
-            for i, arm in arms.items() for way in ("numbered", "spare")
-        }  # fmt: skip
-        chapter.explain(
-            "construction.trained",
-            code=[source(PLACEMENT, "place"), source(TRAIN, "nudge_biases")],
-            tex={**spread, **{name: one.middle for name, one in ends.items()}},
-            steps=f"{experiment.recorded.steps:,}", seeds=len(before.runs), now=f"{trial.steps:,}", **spread,
-            **{name: t("construction.trained.between", middle=number(one.middle, digits=2),
-                       low=number(one.low, digits=2), high=number(one.high, digits=2)) for name, one in ends.items()},
-        )  # fmt: skip
-        plates.mount("construction.trained", construction.trained(before.runs, arms), {})
-        st.caption(t("construction.trained.recorded", command=file["command"], commit=file["commit"],
-                     seeds=len(before.runs)))  # fmt: skip
-        live.panel(experiment, trial, draw, "construction")
+if guessed and (file := live.record(experiment)):
+    before = queues.recorded(file)
+    arms = {before.find(arm.kind): arm for arm in trial.arms}
+    ends = {
+        f"{arm.kind}_{way}": construction.last(before.runs, i, way)
+        for i, arm in arms.items() for way in ("numbered", "spare")
+    }  # fmt: skip
+    chapter.explain(
+        "construction.trained",
+        code=[source(PLACEMENT, "place"), source(TRAIN, "nudge_biases")],
+        tex={**spread, **{name: one.middle for name, one in ends.items()}},
+        steps=f"{experiment.recorded.steps:,}", seeds=len(before.runs), now=f"{trial.steps:,}", **spread,
+        **{name: t("construction.trained.between", middle=number(one.middle, digits=2),
+                   low=number(one.low, digits=2), high=number(one.high, digits=2)) for name, one in ends.items()},
+    )  # fmt: skip
+    plates.mount("construction.trained", construction.trained(before.runs, arms), {})
+    st.caption(t("construction.trained.recorded", command=file["command"], commit=file["commit"],
+                 seeds=len(before.runs)))  # fmt: skip
+    live.panel(experiment, trial, draw, "construction")
 
 ours, theirs = construction.doctor(construction.V3, "fp8"), construction.doctor(construction.DENSE, "bf16")
 chapter.explain(

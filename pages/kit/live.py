@@ -20,7 +20,7 @@ import streamlit as st
 import torch
 
 from model import UserError
-from model.labs import Experiment
+from model.labs import Experiment, recorded
 from model.train import THREADS
 from pages.kit import budget, shell, state
 from pages.kit.controls import control
@@ -283,6 +283,15 @@ def panel(
         draw(list(job.points) if job is not None else [])
 
     body()
+
+
+def record(experiment: Experiment) -> dict[str, Any] | None:
+    """What was recorded of it; where that cannot be read the page says so, and goes on without."""
+    try:
+        return recorded(experiment.name)
+    except UserError as error:
+        shell.complain(error)
+        return None
 
 
 def job_of(experiment: Experiment, about: str = "") -> Job | None:
