@@ -157,11 +157,11 @@ if file := live.record(experiment):
     plates.mount("beds.trained", [*rounding.pictures(before, "trained"), rounding.ladder(before)], {})
     st.caption(t("beds.trained.note"))
     st.caption(t("beds.trained.recorded", command=file["command"], commit=file["commit"], seeds=len(before)))
-    if not state.hidden("training"):
-        control(
-            st.select_slider, "lessons", trial.steps, t("beds.trained.steps"), lab.STEPS, key="beds.lessons",
-            read=partial(queues.whole, 1),
-        )  # fmt: skip
-    live.panel(experiment, trial, draw)
+if not state.hidden("training"):
+    control(
+        st.select_slider, "lessons", trial.steps, t("beds.trained.steps"), lab.STEPS, key="beds.lessons",
+        read=partial(queues.whole, 1),
+    )  # fmt: skip
+live.panel(experiment, trial, draw)
 
 chapter.end(visit, "room", "cheap", "poor")

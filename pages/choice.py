@@ -131,7 +131,7 @@ def draw(points: Sequence[dict[str, Any]]) -> None:
         plates.mount("choice.live", [tasks.curves([points], kind, title, "live")], {})
 
 
-if guessed and (file := live.record(experiment)):
+if file := live.record(experiment) if guessed else None:
     runs, was = file["runs"], file["settings"]
     chapter.explain(
         "choice.tried",
@@ -149,6 +149,7 @@ if guessed and (file := live.record(experiment)):
     pair = [tasks.curves(points, kind, t(f"choice.tried.{kind}"), "tried", width="half") for kind in lab.KINDS]
     plates.mount("choice.tried", [*pair, tasks.lead(points), tasks.table(runs)], {})
     st.caption(t("choice.tried.recorded", command=file["command"], commit=file["commit"], seeds=len(runs)))
+if guessed:
     now = trial.steps * trial.rows * trial.length
     chapter.say("choice.tried.now", steps=trial.steps, now=f"{now:,}", task=t(f"choice.tasks.{trial.kinds[0]}"))
     live.panel(experiment, trial, draw)

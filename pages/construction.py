@@ -115,7 +115,7 @@ def draw(points: Sequence[dict[str, Any]]) -> None:
         plates.mount("construction.live", construction.trained([points], dict(enumerate(trial.arms))), {})
 
 
-if guessed and (file := live.record(experiment)):
+if file := live.record(experiment) if guessed else None:
     before = queues.recorded(file)
     arms = {before.find(arm.kind): arm for arm in trial.arms}
     ends = {
@@ -127,12 +127,13 @@ if guessed and (file := live.record(experiment)):
         code=[source(PLACEMENT, "place"), source(TRAIN, "nudge_biases")],
         tex={**spread, **{name: one.middle for name, one in ends.items()}},
         steps=f"{experiment.recorded.steps:,}", seeds=len(before.runs), now=f"{trial.steps:,}", **spread,
-        **{name: t("construction.trained.between", middle=number(one.middle, digits=2),
-                   low=number(one.low, digits=2), high=number(one.high, digits=2)) for name, one in ends.items()},
+        **{name: chapter.between(*(number(value, digits=2) for value in (one.middle, one.low, one.high)))
+           for name, one in ends.items()},
     )  # fmt: skip
     plates.mount("construction.trained", construction.trained(before.runs, arms), {})
     st.caption(t("construction.trained.recorded", command=file["command"], commit=file["commit"],
                  seeds=len(before.runs)))  # fmt: skip
+if guessed:
     live.panel(experiment, trial, draw, "construction")
 
 ours, theirs = construction.doctor(construction.V3, "fp8"), construction.doctor(construction.DENSE, "bf16")

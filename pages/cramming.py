@@ -12,7 +12,6 @@ import streamlit as st  # noqa: E402
 
 from model.costs import parameters  # noqa: E402
 from model.labs import cramming as lab  # noqa: E402
-from model.labs import recorded  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.controls import control  # noqa: E402
@@ -23,9 +22,24 @@ LAB = "model/labs/cramming.py"
 TALK = lab.BANKS[1]  # the driving test's bank
 
 visit = chapter.enter("cramming")
-record, experiment = recorded("cramming"), lab.EXPERIMENT
-runs, settings = record["runs"], experiment.recorded
+experiment = lab.EXPERIMENT
 size = state.get("bank") if state.get("bank") in lab.BANKS else TALK
+trial = replace(experiment.live, questions=(size,))
+
+
+def draw(points: Sequence[Mapping[str, Any]]) -> None:
+    """The run's exams so far."""
+    begun = {point["arm"] for point in points}
+    plates.mount(
+        "cramming.live",
+        [cramming.curves([points], points[0]["questions"], arm, "live") for arm in lab.ARMS if arm in begun],
+        {},
+    )
+
+
+if not (record := live.record(experiment)):
+    live.without_record(experiment, trial, draw)
+runs, settings = record["runs"], experiment.recorded
 found = cramming.compared(runs, size)
 
 # -- the exam
@@ -97,22 +111,10 @@ if guessed:
 
 # -- now
 
-trial = replace(experiment.live, questions=(size,))
 chapter.explain(
     "cramming.live", code=[source(LAB, "CrammingSettings")], size=f"{size:,}", steps=f"{trial.steps:,}",
     recorded=f"{settings.steps:,}",
 )  # fmt: skip
-
-
-def draw(points: Sequence[Mapping[str, Any]]) -> None:
-    """The run's exams so far."""
-    begun = {point["arm"] for point in points}
-    plates.mount(
-        "cramming.live",
-        [cramming.curves([points], points[0]["questions"], arm, "live") for arm in lab.ARMS if arm in begun],
-        {},
-    )
-
 
 live.panel(experiment, trial, draw)
 st.caption(t("cramming.recorded", command=record["command"], commit=record["commit"], seeds=len(runs)))

@@ -82,7 +82,7 @@ with right:
     control(st.pills, "card", int(now.card.bytes // hospitals.GIGA), sizes, wrap=True, **once)
 plates.mount(
     "hospitals.register",
-    hospitals.register(now),
+    hospitals.register(now, told),
     {"hospital": hospitals.index_of(row.key)},
     on_pick=hospitals.pick,
 )

@@ -11,7 +11,6 @@ from typing import Any  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from model.labs import miniatures as lab  # noqa: E402
-from model.labs import recorded  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.controls import control  # noqa: E402
@@ -22,7 +21,20 @@ LAB, FAMILIES, MODEL = "model/labs/miniatures.py", "model/families.py", "model/d
 TRAIN, SPREAD, COSTS = "model/train.py", "model/labs/_spread.py", "model/architectures.py"
 
 visit = chapter.begin("miniatures")
-experiment, file = lab.EXPERIMENT, recorded("miniatures")
+experiment = lab.EXPERIMENT
+first, second = miniatures.wanted(experiment.live)
+trial = replace(experiment.live, arms=(first, second))
+
+
+def draw(points: Sequence[dict[str, Any]]) -> None:
+    """The two of the run that is shown, which need not be those that are chosen now."""
+    job = live.job_of(experiment)
+    if job is not None and (drawn := miniatures.live(points, job.settings)):
+        plates.mount("miniatures.live", drawn, {})
+
+
+if not (file := live.record(experiment)):
+    live.without_record(experiment, trial, draw)
 found, settings = miniatures.recorded(file), experiment.recorded
 seeds, steps, tokens = len(found.runs), f"{settings.steps:,}", f"{found.tokens[-1]:,}"
 
@@ -112,8 +124,6 @@ if guessed:
 
 # -- two of them, now
 
-first, second = miniatures.wanted(experiment.live)
-trial = replace(experiment.live, arms=(first, second))
 read = trial.steps * trial.rows * trial.length
 chapter.explain(
     "miniatures.live",
@@ -132,14 +142,6 @@ if not state.hidden("arms"):
             {one: miniatures.name(one) for one in lab.ARMS if one != other}, key=miniatures.LIVE[place],
             read=miniatures.both,
         )  # fmt: skip
-
-
-def draw(points: Sequence[dict[str, Any]]) -> None:
-    """The two of the run that is shown, which need not be those that are chosen now."""
-    job = live.job_of(experiment)
-    if job is not None and (drawn := miniatures.live(points, job.settings)):
-        plates.mount("miniatures.live", drawn, {})
-
 
 live.panel(experiment, trial, draw)
 st.caption(t("miniatures.recorded", command=file["command"], commit=file["commit"], seeds=seeds))

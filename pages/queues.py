@@ -11,7 +11,6 @@ from typing import Any  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from model.labs import queues as lab  # noqa: E402
-from model.labs import recorded  # noqa: E402
 from model.labs._spread import by_chance  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
@@ -24,11 +23,22 @@ LAB, TRAIN = "model/labs/queues.py", "model/train.py"
 
 visit = chapter.enter("queues")
 experiment, c = lab.EXPERIMENT, lab.CONFIG
-file = recorded("queues")
-found = queues.recorded(file)
-steps, seeds = experiment.recorded.steps, len(found.runs)
 guessed = chapter.guessed(visit, "queues.best")
 wanted = queues.wanted(experiment.live)
+settings = queues.settings(experiment.live, wanted)
+
+
+def draw(points: Sequence[dict[str, Any]]) -> None:
+    """The arms of the run that is shown, which need not be those that are set now."""
+    job = live.job_of(experiment)
+    if points and job is not None:
+        plates.mount("queues.live", queues.live(points, job.settings, guessed), {"room": None}, picks=[])
+
+
+if not (file := live.record(experiment)):
+    live.without_record(experiment, settings, draw)
+found = queues.recorded(file)
+steps, seeds = experiment.recorded.steps, len(found.runs)
 
 # -- the board
 
@@ -57,7 +67,6 @@ plates.mount("queues.board", queues.loads(found.runs[0], found.arms, [none, boar
 
 # -- train it
 
-settings = queues.settings(experiment.live, wanted)
 most = c.n_routed_experts // c.num_experts_per_tok - 1  # the worst MaxVio: the same ones are chosen by everybody
 chapter.explain(
     "queues.live",
@@ -86,14 +95,6 @@ if not state.hidden("training"):
         )  # fmt: skip
     rare = t("queues.rare_switch", subject=queues.rare(), share=percent(experiment.live.rare, 0))
     control(st.toggle, "rare", wanted["rare"], rare, key="queues.rare", read=int)
-
-
-def draw(points: Sequence[dict[str, Any]]) -> None:
-    """The arms of the run that is shown, which need not be those that are set now."""
-    job = live.job_of(experiment)
-    if points and job is not None:
-        plates.mount("queues.live", queues.live(points, job.settings, guessed), {"room": None}, picks=[])
-
 
 live.panel(experiment, settings, draw)
 

@@ -12,7 +12,6 @@ from typing import Any  # noqa: E402
 import streamlit as st  # noqa: E402
 
 from model.corpus import SUBJECTS  # noqa: E402
-from model.labs import recorded  # noqa: E402
 from model.labs import skill as lab  # noqa: E402
 from model.labs._spread import spread  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
@@ -25,7 +24,20 @@ from pages.kit.words import t  # noqa: E402
 LAB = "model/labs/skill.py"
 
 visit = chapter.enter("skill")
-record, experiment = recorded("skill"), lab.EXPERIMENT
+experiment = lab.EXPERIMENT
+arms = skill.chosen_arms(state.get("arms"))
+trial = replace(experiment.live, arms=arms)
+
+
+def draw(points: Sequence[Mapping[str, Any]]) -> None:
+    """The lessons so far."""
+    if points:
+        taken = tuple(points[0]["taught"])
+        plates.mount("skill.live", [skill.curves([points], taken, what) for what in skill.MEASURES], {})
+
+
+if not (record := live.record(experiment)):
+    live.without_record(experiment, trial, draw)
 runs, settings = record["runs"], experiment.recorded
 moe = settings.config("moe")
 
@@ -103,8 +115,6 @@ plates.mount("skill.awake", [skill.awake(runs, moe.num_hidden_layers)], {})
 
 # -- now
 
-arms = skill.chosen_arms(state.get("arms"))
-trial = replace(experiment.live, arms=arms)
 chapter.explain(
     "skill.live", code=[source(LAB, "run", start="start = {kind", end="point = None")], steps=f"{trial.steps:,}",
     recorded=f"{settings.steps:,}", arms=len(arms),
@@ -113,14 +123,6 @@ control(
     st.pills, "arms", list(arms), t("skill.arms"), lab.ARMS, selection_mode="multi", format_func=skill.name,
     key="arms_switch", read=skill.in_order, tell=state.switched,
 )  # fmt: skip
-
-
-def draw(points: Sequence[Mapping[str, Any]]) -> None:
-    """The lessons so far."""
-    if points:
-        taken = tuple(points[0]["taught"])
-        plates.mount("skill.live", [skill.curves([points], taken, what) for what in skill.MEASURES], {})
-
 
 live.panel(experiment, trial, draw)
 st.caption(t("skill.recorded", command=record["command"], commit=record["commit"], seeds=len(runs)))

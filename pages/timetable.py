@@ -9,7 +9,6 @@ from typing import Any  # noqa: E402
 
 from model import ModelConfig  # noqa: E402
 from model.corpus import SUBJECTS  # noqa: E402
-from model.labs import recorded  # noqa: E402
 from model.labs import timetable as lab  # noqa: E402
 from pages.kit import chapter, live, plates, state  # noqa: E402
 from pages.kit.chapter import number, percent  # noqa: E402
@@ -20,13 +19,26 @@ from pages.kit.words import t  # noqa: E402
 LAB, TRAIN, EVALUATE = "model/labs/timetable.py", "model/train.py", "model/evaluate.py"
 
 visit = chapter.enter("timetable")
-record, experiment = recorded("timetable"), lab.EXPERIMENT
-runs = [run["points"] for run in record["runs"]]
-c, last = experiment.recorded.config, len(runs[0]) - 1
+experiment = lab.EXPERIMENT
+c, settings = experiment.recorded.config, experiment.live
 floor = min(max(state.get("floor") or c.num_hidden_layers, c.first_k_dense_replace + 1), c.num_hidden_layers)
-subject = min(state.get("subject"), len(SUBJECTS) - 1)
+layer, subject = floor - c.first_k_dense_replace - 1, min(state.get("subject"), len(SUBJECTS) - 1)
+
+
+def draw(points: Sequence[dict[str, Any]]) -> None:
+    """What the run that is under way has counted so far."""
+    if points:
+        now = timetable.Counted([points], settings.config, layer, subject, len(points) - 1)
+        grown = [timetable.informed(now), timetable.guesses(now)] if len(points) > 1 else []
+        plates.mount("timetable.live", [timetable.grid(now), *grown], {"subject": subject}, picks=["subject"])
+
+
+if not (record := live.record(experiment)):
+    live.without_record(experiment, settings, draw)
+runs = [run["points"] for run in record["runs"]]
+last = len(runs[0]) - 1
 moment = min(last if state.get("moment") is None else state.get("moment"), last)
-seen = timetable.Counted(runs, c, floor - c.first_k_dense_replace - 1, subject, moment)
+seen = timetable.Counted(runs, c, layer, subject, moment)
 picked = {"subject": subject, "floor": floor, "moment": moment}
 here = {"floor": floor, "subject": timetable.named(SUBJECTS[subject]), "step": f"{seen.step:,}"}
 
@@ -118,7 +130,6 @@ if guessed:
 
 # -- trained here and now
 
-settings = experiment.live
 chapter.explain(
     "timetable.live",
     code=[source(TRAIN, "take_step"), source(LAB, "Settings")],
@@ -130,15 +141,6 @@ chapter.explain(
     command=record["command"],
     commit=record["commit"],
 )
-
-
-def draw(points: Sequence[dict[str, Any]]) -> None:
-    """What the run that is under way has counted so far."""
-    if points:
-        now = timetable.Counted([points], settings.config, seen.layer, subject, len(points) - 1)
-        grown = [timetable.informed(now), timetable.guesses(now)] if len(points) > 1 else []
-        plates.mount("timetable.live", [timetable.grid(now), *grown], {"subject": subject}, picks=["subject"])
-
 
 live.panel(experiment, settings, draw)
 chapter.end(visit, "bank", "plan", "subject", "interns")

@@ -480,3 +480,4 @@ def test_a_missing_training_record_is_said(app, clinic_folder, monkeypatch, tmp_
     at = app("en", clinic_folder)
     labs.recorded.cache_clear()
     assert not at.exception and len(at.error) == 1 and "beds.fewer.coarse" in shown(at)
+    assert any(str(b.key).endswith(".start") for b in at.button), "trained here and now it can be all the same"

@@ -281,7 +281,7 @@ def test_one_task_or_many_as_recorded(app, lang):
         if max(each) < 0:
             shape = [-shape[0], -shape[2], -shape[1]]
         n = [chapter.number(one, digits=3) for one in shape]
-        assert words.say(lang, "choice.between", middle=n[0], low=n[1], high=n[2]) in said, kind
+        assert words.say(lang, "chapter.between", middle=n[0], low=n[1], high=n[2]) in said, kind
         series = made[f"choice.tried.tried_{kind}"]["series"]
         for one, arm in zip(series, ("dense", "v3"), strict=True):
             ends = [last(run, kind, arm) for run in file["runs"]]
@@ -316,7 +316,7 @@ def test_what_is_said_whatever_comes_out(lang, single, mixed, expected):
         said = tasks.verdict(runs)
     for sentence, key, lead, by in zip(said, expected, (mixed, single, 0), (0.02, 0.01, 0), strict=True):
         n = [chapter.number(one, digits=3) for one in (abs(lead), abs(lead) - by, abs(lead) + by)]
-        ranged = words.say(lang, "choice.between", middle=n[0], low=n[1], high=n[2])
+        ranged = words.say(lang, "chapter.between", middle=n[0], low=n[1], high=n[2])
         assert sentence == words.say(lang, f"choice.tried.{key}", lead=ranged, seeds=2, chance="50.0%")
 
 
@@ -337,6 +337,7 @@ def test_a_live_run_to_its_end(app, monkeypatch):
 def test_a_missing_record_of_the_trial_is_said(app, lab_files):
     at = opened(app(), "en")
     assert not at.exception and len(at.error) == 1 and "verdicts" in shown(at)
+    assert any(str(b.key).endswith(".start") for b in at.button), "trained here and now it can be all the same"
 
 
 def test_sliders_stand_where_the_link_says_and_set_what_they_show(monkeypatch):

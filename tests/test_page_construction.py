@@ -202,3 +202,4 @@ def test_a_missing_record_is_said(app, clinic_folder, monkeypatch, tmp_path):
     at = skip(app("en", clinic_folder))
     labs.recorded.cache_clear()
     assert not at.exception and len(at.error) == 1 and "construction.doctor.doctors" in shown(at)
+    assert any(str(b.key).endswith(".start") for b in at.button), "trained here and now it can be all the same"

@@ -160,6 +160,7 @@ def test_no_record(monkeypatch):
     at = open_page()
     labs.recorded.cache_clear()
     assert not at.exception and len(at.error) == 1
+    assert any(str(b.key).endswith(".start") for b in at.button), "trained here and now it can be all the same"
 
 
 def test_percent_is_written_as_the_page_writes_it():

@@ -178,7 +178,27 @@ def test_choosing_writes_the_link(app):
     at = app()
     at.selectbox(key="hospitals.measure").set_value("active").run()
     assert fine(at) and "active" in at.query_params["by"]
-    assert shown(at)["hospitals.register.bars"]["labels"][0] == "Llama-3.1-405B"
+    assert shown(skip(at))["hospitals.register.bars"]["labels"][0] == "Llama-3.1-405B"
+
+
+@pytest.mark.parametrize("by", ["total", "active"])
+def test_what_is_asked_stands_nowhere_in_the_register_before(app, by):
+    def column(made) -> list:
+        table = made["hospitals.register.register"]
+        at = [c["label"] for c in table["columns"]].index(words.say("en", "hospitals.column.active"))
+        return [row[at] for row in table["cells"]]
+
+    at = app(by=by)
+    made = shown(at)
+    bars = made["hospitals.register.bars"]
+    assert set(column(made)) == {words.say("en", "hospitals.most.unknown")}
+    assert bars["labels"][0] == "Kimi K2", "in the order of all weights"
+    waits = words.say("en", "hospitals.register.first", unit=words.say("en", "hospitals.column.active"))
+    assert bars["note"].startswith(waits) == (by == "active")
+    told = shown(skip(at))
+    assert max(column(told)) == pytest.approx(405.9, abs=0.05)
+    assert waits not in told["hospitals.register.bars"]["note"]
+    assert told["hospitals.register.bars"]["labels"][0] == ("Kimi K2" if by == "total" else "Llama-3.1-405B")
 
 
 def test_a_house_of_ones_own(app):

@@ -338,3 +338,4 @@ def test_no_record_is_one_sentence(app, monkeypatch, tmp_path):
     at = app()
     recorded.cache_clear()
     assert not at.exception and len(at.error) == 1
+    assert any(str(b.key).endswith(".start") for b in at.button), "trained here and now it can be all the same"

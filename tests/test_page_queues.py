@@ -272,7 +272,7 @@ def test_numbers_in_the_sentences(lang):
             said_of = {k: number(v, digits) for k, v in
                        (("middle", sum(numbers) / 3), ("low", min(numbers)), ("high", max(numbers)))}  # fmt: skip
             same = said_of["low"] == said_of["high"]
-            assert cell == (said_of["middle"] if same else words.say(lang, "queues.ranged", **said_of))
+            assert cell == (said_of["middle"] if same else words.say(lang, "chapter.between", **said_of))
     for kind, other in (("loss", "bias"), ("loss", "none"), ("bias", "none"), ("wrong", "bias")):
         one, two = ([arm["rest"]["loss"] for arm in last(k, strong if k == "loss" else None)] for k in (kind, other))
         how = "above" if min(one) > max(two) else "below" if max(one) < min(two) else "inside"
@@ -346,3 +346,4 @@ def test_without_its_record_the_page_says_so(lang, monkeypatch, tmp_path):
     at = page(lang)
     labs.recorded.cache_clear()
     assert not at.exception and [one.value.replace("\\", "") for one in at.error] == [words.say(lang, "error.lab_missing")]
+    assert any(str(b.key).endswith(".start") for b in at.button), "trained here and now it can be all the same"

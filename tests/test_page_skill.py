@@ -13,6 +13,7 @@ import screens
 from screens import LANGUAGES, fine, floats, prose, shown, skip, values
 from streamlit.testing.v1 import AppTest
 
+from model import labs
 from model.labs import skill as lab
 from pages.kit import state, words
 from pages.kit.figures import skill
@@ -168,3 +169,12 @@ def test_a_live_run_to_its_end(monkeypatch):
     wanted = [step.point for step in lab.run(replace(tiny, arms=("dense", "awake")), 0) if step.point]
     drawn = [float(floats(s["values"])[-1]) for s in plate["series"]]
     assert drawn == pytest.approx([p["new"] for p in wanted[1:]], rel=1e-4)
+
+
+def test_without_its_record_the_page_says_so_and_still_trains(monkeypatch, tmp_path):
+    labs.recorded.cache_clear()
+    monkeypatch.setattr(labs, "RECORDED", tmp_path)
+    at = open_page()
+    labs.recorded.cache_clear()
+    assert not at.exception and len(at.error) == 1
+    assert any(str(b.key).endswith(".start") for b in at.button), "trained here and now it can be all the same"

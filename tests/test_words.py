@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import string
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-from pages.kit import shell, words
+from pages.kit import chapter, shell, words
 
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGES = sorted(words.tables())
@@ -176,3 +177,40 @@ def test_a_token_that_is_only_a_sign_stands_in_quotation_marks():
     # Chinese marks bring their own space.
     assert said("zh", "。", "其中 3 位 **{token}** 也看过") == "其中 3 位「**。**」也看过"
     assert said("zh", "我", "其中 3 位 **{token}** 也看过") == "其中 3 位 **我** 也看过"
+
+
+MATHS = sorted((ROOT / "assets" / "maths").glob("*.toml"))
+
+
+def written(file: Path) -> set[str]:
+    """The words of a page's equations."""
+    equations = [one for section in tomllib.loads(file.read_text("utf-8")).values() for one in section["tex"]]
+    return {word for one in equations for word in re.findall(r"\\text\{\s*([^{}@]*[^{}@\s])\s*\}", one)}
+
+
+def test_words_of_equations_stand_in_one():
+    asked = {chapter.equation_word(file.stem, word) for file in MATHS for word in written(file)}
+    assert [key for key in words.tables()["en"] if key.startswith("equation.") and key not in asked] == []
+
+
+@pytest.mark.parametrize("file", MATHS, ids=lambda file: file.stem)
+def test_equations_of_a_page_are_all_translated_or_none_is(file: Path):
+    """What is no word: units, names, and signs that are the field's own."""
+    own, known = {"kv", "mult", "top-", "ms", "µs", "s"}, words.tables()["zh"]
+    plain = {word for word in written(file) if word.islower() and word not in own}
+    if any(key.startswith(f"equation.{file.stem}.") for key in known):
+        assert sorted(word for word in plain if chapter.equation_word(file.stem, word) not in known) == []
+
+
+def test_equations_are_written_in_the_visitors_language(monkeypatch):
+    monkeypatch.setattr(chapter, "_maths", lambda page: {"a": {"tex": [r"\text{loss}_\text{ old } = @n@ + @m@ = @n@ \text{ GB}"]}})
+    with words.speaking("zh"):
+        assert chapter.equations("skill", "a", {"n": -0.5, "m": "1,212"}) == [r"\text{损失}_\text{ 旧 } = -0.500 + 1{,}212 = -0.500 \text{ GB}"]
+    with words.speaking("en"):
+        assert chapter.equations("skill", "a", {"n": 2, "m": -1.0}) == [r"\text{loss}_\text{ old } = 2 + (-1.000) = 2 \text{ GB}"]
+
+
+def test_a_command_is_shown_as_it_is_typed():
+    """Between backticks nothing is Markdown, but for a backtick."""
+    assert chapter._plain("by `{command}`.", "command", "python -m model `x`") == "python -m model 'x'"
+    assert chapter._plain("by {command}.", "command", "a-b") == r"a\-b"

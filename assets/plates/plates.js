@@ -9,6 +9,8 @@ const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.u
 
 const LIT = 1, CLOSED = 2; // bits of a mask
 const LONG = 44; // letters of a table's cell that had better break into lines
+const WIDE = /[\u3000-\u303f\uff00-\uffef]$/; // ends with a Chinese sign, which brings its own space
+const FIGURE = /^(–|[<>]?−?\d[\d,.]*(–\d[\d,.]*)?(\s?[^\d\s(（]{1,6})?)$/; // a number or two, with a unit or without; or none
 // Lines are told apart without colour too; the key draws the same strokes and gaps.
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [14, 5]];
 // The desk's pale gold is for areas; by day a line of it would hardly be seen.
@@ -892,10 +894,12 @@ class Table extends Plate {
 
   take(d) {
     super.take(d);
+    // A column of figures ends where its last digits stand, however they came: the sign for none among them does too.
+    const figures = d.columns.map((_, i) => d.cells.every((row) => typeof row[i] !== "string" || FIGURE.test(row[i])));
     const cell = (value, i) => {
       const { digits, percent } = d.columns[i];
       const text = typeof value === "string" ? value : this.number(value, { digits, percent });
-      return el("td", { class: typeof value === "string" ? (text.length > LONG ? "word long" : "word") : "", dir: "auto", text });
+      return el("td", { class: figures[i] ? "" : text.length > LONG ? "word long" : "word", dir: "auto", text });
     };
     this.rowsShown = d.labels.map((label, r) => {
       const picks = d.axes[0] && this.view.data.picks.includes(d.axes[0].name);
@@ -911,7 +915,7 @@ class Table extends Plate {
     });
     const active = this.table.getRootNode().activeElement, here = [...this.table.querySelectorAll("button")].indexOf(active);
     this.table.replaceChildren(el("caption", { class: "hidden", text: d.alt ?? d.title }),
-      el("thead", {}, el("tr", {}, el("td"), ...d.columns.map(({ label }, i) => el("th", { scope: "col", class: typeof d.cells[0]?.[i] === "string" ? "word" : "", text: label })))),
+      el("thead", {}, el("tr", {}, el("td"), ...d.columns.map(({ label }, i) => el("th", { scope: "col", class: figures[i] ? "" : "word", text: label })))),
       el("tbody", {}, ...this.rowsShown));
     this.measured = null;
     if (here >= 0) this.table.querySelectorAll("button")[here]?.focus();
@@ -990,7 +994,7 @@ class Cards extends Plate {
       ...(badge ? [el("span", { class: `badge ${badge.look ?? ""}` }, el("i", { "aria-hidden": "true", text: badge.sign }), badge.text)] : []));
     if (badge?.role) left.lastChild.style.setProperty("--role", `var(--${badge.role})`);
     const right = el("div", { class: card.pair ? "pair" : "" }, ...(card.parts ?? []).map(({ label, text, lang, soft }) =>
-      el("p", { class: soft ? "soft" : "", ...(lang ? { lang } : {}) }, ...(label ? [el("b", {}, ...this.marked(label)), " "] : []), ...this.marked(text))));
+      el("p", { class: soft ? "soft" : "", ...(lang ? { lang } : {}) }, ...(label ? [el("b", {}, ...this.marked(label)), WIDE.test(label) ? "" : " "] : []), ...this.marked(text))));
     const more = el("p", { class: "more" });
     for (const { text, href } of card.links ?? []) more.append(href ? el("a", { href, target: "_blank", rel: "noopener noreferrer", text }) : el("span", { text }));
     if (card.door) more.append(this.door(card.door));

@@ -56,7 +56,7 @@ class View {
     const tall = most < 1 ? most : Math.min(Math.floor(most * 2) / 2, 9 * type);
     const style = getComputedStyle(this.host), colours = {};
     for (const name of ["soft", "attention", "desk", "nurse", "intern", "window", "line", "desk-edge"]) colours[name] = style.getPropertyValue(`--${name}`).trim();
-    this.houses.forEach((house) => house.draw(unit, tall, Math.min(room, width), colours));
+    this.houses.forEach((house) => house.draw(unit, tall, width >= SIDE_BY_SIDE * type ? room : width, colours));
     for (const { caption } of this.houses) caption.style.minHeight = ""; // all stand on one ground
     const tallest = Math.max(...this.houses.map(({ caption }) => caption.offsetHeight));
     for (const { caption } of this.houses) caption.style.minHeight = `${tallest}px`;

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import streamlit as st
 
-from pages.kit import ask, building, plates, shell, state, terms
+from pages.kit import ask, building, plates, shell, state, terms, words
 from pages.kit.code import Source
 from pages.kit.words import t
 
@@ -193,7 +193,8 @@ def explain(
     depth, projected = state.get("depth"), state.get("projector")
     said = f"### {t(f'{key}.title')}"
     if not projected:
-        escaped = {name: shell.plain(v) if isinstance(v, str) else v for name, v in values.items()}
+        told = words.table(words.current())[f"{key}.{depth}"]
+        escaped = {name: _plain(told, name, v) if isinstance(v, str) else v for name, v in values.items()}
         said += f"\n\n{terms.fill(f'{key}.{depth}', **escaped)}"
     st.markdown(said)  # one message and not two: with a class, messages are what a turn costs
     if depth == "maths" and tex is not None:
@@ -206,6 +207,11 @@ def explain(
                 t("chapter.lines", file=source.file, first=source.first, last=source.first + source.text.count("\n"))
             )
             st.code(source.text, language="python")
+
+
+def _plain(told: str, name: str, value: str) -> str:
+    """A value in Markdown, whose signs stay signs. Between backticks they do so anyhow, but for the backtick itself."""
+    return value.replace("`", "'") if f"`{{{name}}}`" in told else shell.plain(value)
 
 
 def say(key: str, **values: object) -> None:
@@ -223,9 +229,28 @@ def equations(page: str, section: str, values: Mapping[str, str | float]) -> lis
 
     def put(match: re.Match[str]) -> str:
         value = values[match.group(1)]
-        return value if isinstance(value, str) else tex_number(value)
+        if isinstance(value, str):
+            return re.sub(r"(?<=\d),(?=\d{3})", "{,}", value)  # a bare comma has a space behind it
+        text, last = tex_number(value), match.string[: match.start()].rstrip()[-1:]
+        return text.strip("()") if last == "=" else text  # what follows = needs no brackets
 
-    return [re.sub(r"@(\w+)@", put, equation) for equation in _maths(page)[section]["tex"]]
+    return [re.sub(r"@(\w+)@", put, _worded(page, equation)) for equation in _maths(page)[section]["tex"]]
+
+
+def _worded(page: str, equation: str) -> str:
+    """Words of an equation in the visitor's language, where that has some for them."""
+    said = words.table(words.current())
+
+    def put(match: re.Match[str]) -> str:
+        before, word, after = match.groups()
+        return rf"\text{{{before}{said.get(equation_word(page, word), word)}{after}}}"
+
+    return re.sub(r"\\text\{(\s*)([^{}@]*[^{}@\s])(\s*)\}", put, equation)
+
+
+def equation_word(page: str, word: str) -> str:
+    """The key of the words for a word of a page's equations."""
+    return f"equation.{page}.{re.sub(r'[^a-z0-9]+', '_', word.lower()).strip('_')}"
 
 
 @cache
@@ -236,6 +261,11 @@ def _maths(page: str) -> dict[str, Any]:
 def number(value: float, digits: int = 3) -> str:
     """A number in a sentence: fixed digits, a real minus sign."""
     return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def between(middle: str, low: str, high: str) -> str:
+    """A value with the lowest and the highest, as of several runs."""
+    return t("chapter.between", middle=middle, low=low, high=high)
 
 
 NOISE, ROUNDING = 1e-12, 1e-6  # of a share: nothing, and all, up to the rounding of what it was computed from

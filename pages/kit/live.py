@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import streamlit as st
 import torch
@@ -292,6 +292,13 @@ def record(experiment: Experiment) -> dict[str, Any] | None:
     except UserError as error:
         shell.complain(error)
         return None
+
+
+def without_record(experiment: Experiment, settings: Any, draw: Callable[[Sequence[dict[str, Any]]], None]) -> NoReturn:
+    """Of a page whose story is what was recorded: where that cannot be read, training here and now is what is left."""
+    panel(experiment, settings, draw)
+    state.publish()
+    st.stop()
 
 
 def job_of(experiment: Experiment, about: str = "") -> Job | None:

@@ -19,7 +19,7 @@ from model.labs._spread import Spread, spread
 from model.live import SHIPPED
 from model.study import weights_sum
 from pages.kit import building, library, plates, service, state
-from pages.kit.chapter import Visit, number, percent, sentences
+from pages.kit.chapter import Visit, between, number, percent, sentences
 from pages.kit.figures import common
 from pages.kit.figures.round import grown_by_chance, once
 from pages.kit.words import t
@@ -524,8 +524,8 @@ def ladder(runs: Sequence[dict[str, Any]]) -> plates.Plate:
     def said(name: str, what: str) -> str:
         one = found[name, what]
         change = (one.change.middle, one.change.low, one.change.high)
-        middle, low, high = (number(value, digits=SIGNS) for value in change)
-        return t("beds.ladder.noise" if one.inside else "beds.ladder.change", middle=middle, low=low, high=high)
+        told = between(*(number(value, digits=SIGNS) for value in change))
+        return t("beds.ladder.noise", change=told) if one.inside else told
 
     whole = number(fp8.change, digits=SIGNS)
     labels, cells = [t("beds.format.fp8")], [["1.00", "–", "–", whole]]

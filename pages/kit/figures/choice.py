@@ -10,7 +10,7 @@ from model.architectures import PRECISIONS
 from model.choice import Found, Judged, Need
 from model.config import ModelConfig
 from model.labs._spread import Spread
-from pages.kit import library, plates, state
+from pages.kit import chapter, library, plates, state
 from pages.kit.chapter import number, percent, sentences
 from pages.kit.figures import facts
 from pages.kit.words import t
@@ -159,7 +159,7 @@ def share(one: Spread) -> str:
 def _spread(one: Spread, said: Callable[[float], str]) -> str:
     """One number where all seeds show the same."""
     low, middle, high = map(said, one)
-    return middle if low == high else t("choice.between", middle=middle, low=low, high=high)
+    return middle if low == high else chapter.between(middle, low, high)
 
 
 def power(tenths: int) -> str:

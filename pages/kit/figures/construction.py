@@ -379,6 +379,8 @@ def trained(runs: Sequence[queues.Points], arms: dict[int, Arm]) -> list[plates.
     """Over the steps, both ways: mean of the runs, and between which they lie. `arms`: those that are shown."""
     made = []
     found = {i: [crowded(points, i) for points in runs] for i in arms}
+    every = np.stack([one[way] for several in found.values() for one in several for way in one])
+    scale = (float(np.nanmin(every)), float(np.nanmax(every)))  # the two stand side by side, and are to be compared
     for way in ("numbered", "spare"):
         several = []
         for i, arm in arms.items():
@@ -390,7 +392,7 @@ def trained(runs: Sequence[queues.Points], arms: dict[int, Arm]) -> list[plates.
         words = {"step": runs[0][-1]["step"], "now": queues.listed(list(arms.values()), said), "cards": HALLS}
         made.append(
             plates.lines(
-                f"trained_{way}", queues.steps(runs[0]), several, digits=2, width="half",
+                f"trained_{way}", queues.steps(runs[0]), several, digits=2, width="half", domain=scale,
                 title=t(f"construction.trained.{way}", copies=COPIES), alt=t("construction.trained.note", **words),
                 note=t("construction.trained.note", **words),
             )

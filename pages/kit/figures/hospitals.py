@@ -82,6 +82,7 @@ class Measure(NamedTuple):
     digits: int = 0
 
 
+ASKED = "active"  # by the page's question
 MEASURES = {
     "total": Measure(lambda f: f.total, BILLION, 1),
     "active": Measure(lambda f: f.active, BILLION, 1),
@@ -136,10 +137,10 @@ def pick(picked: Mapping[str, int]) -> None:
     state.put("hospital", several[picked["hospital"] % len(several)].key)
 
 
-def ranked(now: Settings) -> list[tuple[Row, Figures]]:
+def ranked(now: Settings, by: str) -> list[tuple[Row, Figures]]:
     """Those that are compared, most first."""
     several = [(row, now.figures(row.architecture)) for row in map(catalogue.find, keys())]
-    return sorted(several, key=lambda pair: -value(measure(), pair[1]))
+    return sorted(several, key=lambda pair: -value(by, pair[1]))
 
 
 def rooms(a: Architecture) -> str:
@@ -166,13 +167,20 @@ def _columns() -> list[dict[str, object]]:
     ]
 
 
-def _cells(a: Architecture, f: Figures) -> list[float | str]:
-    return [floors(a), rooms(a), t(f"hospitals.kind.{a.attention}"), *(value(name, f) for name in MEASURES)]
+def _cells(a: Architecture, f: Figures, told: bool = True) -> list[float | str]:
+    """`told`: whether what the page asks for may stand there."""
+    asked = t("hospitals.most.unknown")
+    figures = (value(name, f) if told or name != ASKED else asked for name in MEASURES)
+    return [floors(a), rooms(a), t(f"hospitals.kind.{a.attention}"), *figures]
 
 
-def register(now: Settings) -> list[plates.Plate]:
-    """All that are compared: one measure as bars, and every measure in a table. A click looks at one closely."""
-    several, by = ranked(now), measure()
+def register(now: Settings, told: bool) -> list[plates.Plate]:
+    """All that are compared: one measure as bars, and every measure in a table. A click looks at one closely. What the
+    page asks for stands in neither before it is `told`."""
+    wanted = measure()
+    waits = wanted == ASKED and not told
+    by = state.TABLE["measure"].default if waits else wanted
+    several = ranked(now, by)
     axis = plates.axis("hospital", len(catalogue.rows()), indices=[index_of(row.key) for row, _ in several])
     first, last = several[0], several[-1]
     note = t(
@@ -183,6 +191,7 @@ def register(now: Settings) -> list[plates.Plate]:
         least=said(by, last[1]),
         unit=t(f"hospitals.column.{by}"),
     )
+    first_guess = t("hospitals.register.first", unit=t(f"hospitals.column.{wanted}"))
     return [
         plates.rank(
             "bars",
@@ -192,13 +201,13 @@ def register(now: Settings) -> list[plates.Plate]:
             digits=MEASURES[by].digits,
             role="soft",
             title=t(f"hospitals.column.{by}"),
-            note=note,
+            note=sentences(first_guess, note) if waits else note,
         ),
         plates.table(
             "register",
             [row.name for row, _ in several],
             _columns(),
-            [_cells(row.architecture, f) for row, f in several],
+            [_cells(row.architecture, f, told) for row, f in several],
             axis=axis,
             title=t("hospitals.register.title"),
             note=sentences(

@@ -19,13 +19,14 @@ from model.labs import miniatures as lab
 from model.labs._spread import Spread, apart, spread
 from model.tokenizer import Tokenizer
 from pages.kit import building, plates, state
-from pages.kit.chapter import Visit, number, percent, sentences
+from pages.kit.chapter import Visit, between, number, percent, sentences
 from pages.kit.words import t
 
 Point = Mapping[str, Any]
 LIKELY = 4  # next tokens that are shown of each
 THIRD = 3  # part of the reading that the curves leave out
 LOSS_DIGITS = 3
+NONE = "–"  # in a table: there is nothing of the kind
 KILO = 1e3  # tokens
 MEGA = 1e6  # FLOPs
 TERA = 1e12  # FLOPs
@@ -50,8 +51,13 @@ def kept_busy(arm: str) -> str:
 
 
 def listed(said: Sequence[str]) -> str:
-    """Several names in a sentence."""
+    """Several values in a sentence."""
     return t("miniatures.comma").join(said)
+
+
+def together(names: Sequence[str]) -> str:
+    """Several names in a sentence, as those of whom one thing is said."""
+    return t("miniatures.and").join([listed(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 # -- how they are built ------------------------------------------------------------------------------------------------
@@ -277,10 +283,8 @@ def spent(found: Recorded) -> dict[str, str | float]:
 
 
 def short(count: float) -> str:
-    """Tokens under a curve."""
-    return f"{count / KILO:.0f}k"
-
-
+    """Tokens under a curve, to the thousand, by what the language counts in."""
+    return t("miniatures.short.count", count=f"{round(count / KILO) * KILO / int(t('miniatures.short.unit')):g}")
 
 
 def _band(values: np.ndarray, label: str, role: str) -> dict[str, Any]:
@@ -336,7 +340,7 @@ def over_flops(found: Recorded, arms: Sequence[str], first: int = 0, **more: Any
 
 def ranged(one: Spread, digits: int = LOSS_DIGITS) -> str:
     """Mean and spread in a sentence."""
-    return t("miniatures.ranged", **{name: number(value, digits) for name, value in one._asdict().items()})
+    return between(**{name: number(value, digits) for name, value in one._asdict().items()})
 
 
 def reached(found: Recorded, arms: Sequence[str]) -> plates.Plate:
@@ -348,8 +352,8 @@ def reached(found: Recorded, arms: Sequence[str]) -> plates.Plate:
             tokens * flops(arm, found.length) / TERA,
             speed[arm],
             found.spread(arm, "cache_bytes").middle,
-            found.spread(arm, "max_vio").middle,
-            found.spread(arm, "dead").middle,
+            *(found.spread(arm, what).middle if lab.arm(arm).config.num_moe_layers else NONE
+              for what in ("max_vio", "dead")),
             ranged(found.spread(arm)),
         ])  # fmt: skip
     kinds = (("spent", 2), ("speed", 0), ("cache", 0), ("max_vio", 2), ("dead", 1), ("heldout", 0))
@@ -419,8 +423,8 @@ def verdict(
     """(one, several or all: how many of `arms` may be called the best; values for words)."""
     first = found.leaders(arms)
     rest = [arm for arm in arms if arm not in first]
-    values = {"best": listed(list(map(called, first))), "loss": ranged(found.spread(first[0])),
-              "rest": listed(list(map(called, rest)))}  # fmt: skip
+    values = {"best": together(list(map(called, first))), "loss": ranged(found.spread(first[0])),
+              "rest": together(list(map(called, rest)))}  # fmt: skip
     if len(first) == 1:
         return "one", {**values, "next": number(min(found.spread(arm).middle for arm in rest))}
     return ("several" if rest else "all"), values

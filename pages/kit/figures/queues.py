@@ -11,7 +11,7 @@ import numpy as np
 from model.labs import queues as lab
 from model.labs._spread import Spread, apart, spread
 from pages.kit import plates, state
-from pages.kit.chapter import number, percent
+from pages.kit.chapter import between, number, percent
 from pages.kit.figures.department import subject
 from pages.kit.words import t
 
@@ -222,7 +222,7 @@ def verdict(found: Recorded, get: Callable[[dict[str, Any]], float], arm: int, o
 def ranged(values: Spread, digits: int = LOSS_DIGITS) -> str:
     """Mean, and lowest to highest where they differ."""
     said = {k: number(v, digits) for k, v in values._asdict().items()}
-    return said["middle"] if len(set(said.values())) == 1 else t("queues.ranged", **said)
+    return said["middle"] if len(set(said.values())) == 1 else between(**said)
 
 
 def balance(found: Recorded) -> plates.Plate:

@@ -13,7 +13,7 @@ from model.labs import rounding as lab
 from model.labs._spread import Spread, apart, one_sign, spread
 from model.storage import FORMATS
 from pages.kit import plates, state
-from pages.kit.chapter import number, percent
+from pages.kit.chapter import between, number, percent
 from pages.kit.figures.queues import Points, steps
 from pages.kit.words import t
 
@@ -58,7 +58,7 @@ def last(runs: Sequence[Points]) -> tuple[str, float, float]:
 
 def ranged(values: Spread, digits: int = DIGITS) -> str:
     """Mean, and lowest to highest."""
-    return t("beds.trained.between", **{key: _shown(value, digits) for key, value in values._asdict().items()})
+    return between(**{key: _shown(value, digits) for key, value in values._asdict().items()})
 
 
 def _shown(value: float, digits: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from model.labs import skill as lab
 from model.labs._spread import Spread, apart, spread
 from pages.kit import plates
-from pages.kit.chapter import number
+from pages.kit.chapter import between, number
 from pages.kit.controls import joined
 from pages.kit.words import t
 
@@ -174,7 +174,7 @@ def cheaper(runs: Runs, first: str, second: str) -> str:
 
 def ranged(found: Spread) -> str:
     """A mean with its lowest and highest."""
-    return t("skill.table.range", **{part: number(value, DIGITS) for part, value in found._asdict().items()})
+    return between(**{part: number(value, DIGITS) for part, value in found._asdict().items()})
 
 
 def compared(runs: Runs) -> str:

@@ -36,7 +36,7 @@ def curves(runs: Sequence[Points], kind: str, title: str, about: str, **more: An
 def lead(runs: Sequence[Points]) -> plates.Plate:
     """How far the MoE is ahead over the steps, on many tasks and on one."""
     each = {kind: [_losses(runs, kind, arm) for arm in lab.ARMS] for kind in lab.KINDS}
-    several = {t(f"choice.tried.{kind}"): (dense - moe, COLOURS[kind]) for kind, (dense, moe) in each.items()}
+    several = {t(f"choice.tried.line_{kind}"): (dense - moe, COLOURS[kind]) for kind, (dense, moe) in each.items()}
     title = t("choice.tried.lead")
     return _lines("lead", _axis(runs, lab.KINDS[0]), several, "choice.tried.lead_note", title, width="half")
 
