@@ -19,16 +19,21 @@ from model.interventions import Interventions
 
 
 def _choose(
-    choice_scores: Tensor, groups: int, kept_groups: int, k: int, closed: float
+    choice_scores: Tensor, corridors: Tensor, names: Tensor, kept_groups: int, k: int, closed: float
 ) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
-    """`deepseek_v3.choose` for fewer than `MANY` tokens."""
-    n = choice_scores.shape[0]
-    grouped = choice_scores.view(n, groups, -1)
-    group_scores = grouped.topk(min(2, grouped.shape[2]), -1)[0].sum(-1)
+    """`deepseek_v3.choose` for fewer than `MANY` tokens. Where closed groups are out of the question only the open ones
+    are looked through: `corridors` (N, 1) is where the groups of a token begin among those of all, `names` (G, E / G)
+    who stands in each."""
+    n, groups, size = choice_scores.shape[0], names.shape[0], names.shape[1]
+    grouped = choice_scores.view(n * groups, size)
+    group_scores = grouped.topk(min(2, size), -1, True, False)[0].sum(-1).view(n, groups)
     kept = group_scores.topk(kept_groups, -1)[1]
     if kept_groups < groups:
+        if closed < 0 and k <= kept_groups * size:
+            best = grouped.index_select(0, (kept + corridors).view(-1)).view(n, -1).topk(k, -1)[1]
+            return group_scores, kept, names.index_select(0, kept.view(-1)).view(n, -1).gather(1, best)
         shut = torch.ones_like(group_scores, dtype=torch.bool).scatter_(1, kept, False).unsqueeze(-1)
-        choice_scores = grouped.masked_fill(shut, closed).view(n, -1)
+        choice_scores = grouped.view(n, groups, size).masked_fill(shut, closed).view(n, -1)
     return group_scores, kept, choice_scores.topk(k, -1)[1]
 
 
@@ -59,7 +64,7 @@ def _layers(
     norm_1, norm_q, norm_kv, down, query, out_t = weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]
     norm_2, ffn_in, ffn_out_t, bias, gate_up = weights[6], weights[7], weights[8], weights[9], weights[10]
     rows_in, rows_out, both_ways = constants[0], constants[1], constants[2]
-    row_starts, zeros = constants[3], constants[4]
+    row_starts, products = constants[3], constants[4]
     dense, d, r, p, heads, inner = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     groups, kept_groups, normed, k = sizes[6], sizes[7], sizes[8], sizes[9]
     closed = 0.0 if gate == "mask_with_zero" else -float("inf")
@@ -67,32 +72,37 @@ def _layers(
     befores: List[Tensor] = []  # noqa: UP006
     betweens: List[Tensor] = []  # noqa: UP006
     asked: List[Tensor] = []  # noqa: UP006
+    turns, each = rope.unsqueeze(1), room[6].shape[2]
+    corridors = torch.arange(0, new * groups, groups).unsqueeze(-1)
+    names = torch.arange(room[0].shape[2]).view(groups, room[0].shape[2] // max(groups, 1))
+    starts = torch.arange(0, new * each * inner, each * inner, dtype=torch.int)
     for index in range(first, end):
         # attention
-        h = torch.layer_norm(x, norm_1[index].shape, norm_1[index], None, eps)[:, :d]
+        h = torch.layer_norm(x, norm_1[index].shape, norm_1[index], None, eps).narrow(1, 0, d)
         low = torch.nn.functional.linear(h, down[index])
         at, c_q = norm_q[index].shape[0], h
         if at > 0:
-            c_q = torch.layer_norm(low[:, :at], [at], norm_q[index], None, 1e-6)[:, : at // 2]
-        c_kv = torch.layer_norm(low[:, at : at + 2 * r], [2 * r], norm_kv[index], None, 1e-6)[:, :r]
+            c_q = torch.layer_norm(low.narrow(1, 0, at), [at], norm_q[index], None, 1e-6).narrow(1, 0, at // 2)
+        c_kv = torch.layer_norm(low.narrow(1, at, 2 * r), [2 * r], norm_kv[index], None, 1e-6).narrow(1, 0, r)
         if len(latent) > 0:
             c_kv = c_kv @ latent[index].t() @ latent[index]
-        rows = store[index, past : past + new]
-        torch.cat([c_kv, low[:, at + 2 * r :]], 1, out=rows)
-        _turn(rows[:, r:], rope)
+        cache = store[index]
+        rows = cache.narrow(0, past, new)
+        torch.cat([c_kv, low.narrow(1, at + 2 * r, p)], 1, out=rows)
+        _turn(rows.narrow(1, r, p), rope)
         queries = torch.nn.functional.linear(c_q, query[index]).view(new, heads, r + p)
-        _turn(queries[:, :, r:], rope.unsqueeze(1))
-        memory = store[index, : past + new]
+        _turn(queries.narrow(2, r, p), turns)
+        memory = cache.narrow(0, 0, past + new)
         flat = queries.reshape(-1, r + p)
         scores = torch.mm(flat, memory.t()) if mask is None else torch.addmm(mask, flat, memory.t())
-        blended = torch.mm(torch.softmax(scores, -1), memory[:, :r]).view(new, heads * r)
+        blended = torch.mm(torch.softmax(scores, -1), memory.narrow(1, 0, r)).view(new, heads * r)
         mid = torch.addmm(x, blended, out_t[index])
         if traced:
             befores.append(x)
             betweens.append(mid)
             asked.append(queries)
         # FFN
-        u = torch.layer_norm(mid, norm_2[index].shape, norm_2[index], None, eps)[:, :d]
+        u = torch.layer_norm(mid, norm_2[index].shape, norm_2[index], None, eps).narrow(1, 0, d)
         if index < dense:
             halves = torch.nn.functional.linear(u, ffn_in[index]).chunk(2, -1)
             x = torch.addmm(mid, torch.nn.functional.silu(halves[0]).mul_(halves[1]), ffn_out_t[index])
@@ -104,26 +114,27 @@ def _layers(
         if gate == "softmax":
             torch.softmax(logits, -1, out=sigmoids)
         torch.add(sigmoids, bias[index], out=choice)
-        group_scores, kept, chosen = _choose(choice, groups, kept_groups, k, closed)
+        group_scores, kept, chosen = _choose(choice, corridors, names, kept_groups, k, closed)
         experts, factors = room[6][m], room[7][m]
         room[3][m].copy_(group_scores)
         room[5][m].copy_(kept)
-        experts[:, :k].copy_(chosen)
+        experts.narrow(1, 0, k).copy_(chosen)
         torch.gather(sigmoids + bias[index] if gate == "bias_in_weights" else sigmoids, 1, chosen, out=raw)
-        weight = factors[:, :k]
+        weight = factors.narrow(1, 0, k)
         if normed == 1:
             torch.div(raw, raw.sum(-1, keepdim=True).add_(1e-20).div_(scale), out=weight)
         else:
             torch.mul(raw, torch.full([], scale), out=weight)
-        each, called = experts.shape[1], experts.view(-1)
+        called = experts.view(-1)
         wanted = torch.ops.aten._sparse_csr_tensor_unsafe(
-            row_starts, rows_in.index_select(0, called).view(-1), zeros, [new, count * 2 * inner]
+            row_starts, rows_in.index_select(0, called).view(-1), products, [new, count * 2 * inner]
         )
-        both = torch.ops.aten.sparse_sampled_addmm(wanted, u, gate_up[index].t(), beta=0.0).values()
+        both = torch.ops.aten.sparse_sampled_addmm(
+            wanted, u, gate_up[index].t(), beta=0.0, alpha=1.0, out=wanted
+        ).values()
         opened, up = both.view(new, each, 2 * inner).split(inner, -1)
         said = torch.nn.functional.silu(opened).mul_(up).mul_(factors.unsqueeze(-1)).view(-1)
         whose = rows_out.index_select(0, called).view(-1)
-        starts = torch.arange(0, new * each * inner, each * inner)
         y = torch.embedding_bag(ffn_out_t[index], whose, starts, False, 0, False, said)[0]
         x = torch.addmm(mid, y, both_ways)
     return x, befores, betweens, asked
@@ -187,7 +198,7 @@ class CompiledLayers:
             record.logits, record.scores, record.choice_scores, record.group_scores, record.raw_weights,
             record.kept_groups, record.experts, record.factors,
         ]  # fmt: skip
-        constants = [*self.constants, record.row_starts, record.zeros]
+        constants = [*self.constants, record.row_starts, record.products]
         sizes = [*self.sizes, record.k]
         rank, whole = do.latent_rank, self.sizes[2]
         latent = [layer.latent_directions[:rank] for layer in self.layers] if rank is not None and rank < whole else []

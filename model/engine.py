@@ -78,6 +78,11 @@ class LatentCache:
         self.length = min(self.length, length)
 
 
+def _halved(several: tuple[Tensor, ...], d: int) -> Tensor:
+    """The x of each [x, -x]. Put together whole and then cut: to cut each takes three times as long."""
+    return torch.stack(several)[..., :d].contiguous()
+
+
 def _doubled(x: Tensor, dim: int = -1) -> Tensor:
     """[x, -x]"""
     return torch.cat([x, -x], dim)
@@ -125,7 +130,7 @@ class _Record:
         # The pattern of the sampled product: every token wants the same number of rows.
         wanted = (k + shared) * 2 * c.moe_intermediate_size
         self.row_starts = torch.arange(0, tokens * wanted + 1, wanted)
-        self.zeros = torch.zeros(tokens * wanted)
+        self.products = torch.zeros(tokens * wanted)  # and what it gives, written over by every layer
         self.states: list[tuple[Tensor, Tensor, Tensor]] = []  # per layer: before, between, queries
         self.boards: list[Tensor] = []  # the selection bias of every MoE layer that ran
 
@@ -164,8 +169,9 @@ class Engine:
             self._norm = model.norm.weight.repeat(2)
             self._both = _doubled(torch.eye(c.hidden_size))
         count, m = c.n_routed_experts + c.n_shared_experts, c.moe_intermediate_size
-        self._rows_in = torch.arange(count * 2 * m).view(count, 2 * m)  # rows of gate_up that belong to each expert
-        self._rows_out = torch.arange(count * m).view(count, m)  # rows of ffn_out_t that belong to each expert
+        # rows of gate_up and of ffn_out_t that belong to each expert
+        self._rows_in = torch.arange(count * 2 * m).view(count, 2 * m)
+        self._rows_out = torch.arange(count * m, dtype=torch.int32).view(count, m)
         self._compiled = CompiledLayers(self) if CompiledLayers.fits(self, _SMALL_EXPERT) else None
         self.positions = min(c.max_position_embeddings, _MAX_POSITIONS)
         self._rope = rope_table(c, self.positions)
@@ -295,11 +301,11 @@ class Engine:
             return grouped_experts(u, weights.gate_up, weights.down, experts, factors, count)
         flat = experts.view(-1)
         wanted = torch.sparse_csr_tensor(
-            record.row_starts, self._rows_in.index_select(0, flat).view(-1), record.zeros,
+            record.row_starts, self._rows_in.index_select(0, flat).view(-1), record.products,
             (tokens, count * 2 * inner_size), check_invariants=False,
         )  # fmt: skip
-        both = torch.sparse.sampled_addmm(wanted, u, layer.gate_up.t(), beta=0.0).values()
-        gate, up = both.view(tokens, each, 2 * inner_size).split(inner_size, -1)
+        torch.sparse.sampled_addmm(wanted, u, layer.gate_up.t(), beta=0.0, out=wanted)
+        gate, up = record.products.view(tokens, each, 2 * inner_size).split(inner_size, -1)
         inner = F.silu(gate).mul_(up).mul_(factors.unsqueeze(-1)).view(tokens, -1)
         rows = self._rows_out.index_select(0, flat).view(tokens, -1)
         return F.embedding_bag(rows, layer.ffn_out_t, mode="sum", per_sample_weights=inner)
@@ -387,15 +393,16 @@ class Engine:
             cache.reserve(len(ids))[:start, : len(ids)] = base.memory[:start]
             record.take_over(base, max(start - c.first_k_dense_replace, 0))
             record.boards.extend(base.bias[: max(start - c.first_k_dense_replace, 0)])
-            record.states.extend(zip(base.hidden[:start], base.mid[:start], base.queries[:start], strict=True))
-            x = _doubled(base.hidden[start])
+            before, mid = _doubled(base.hidden[: start + 1]), _doubled(base.mid[:start])
+            record.states.extend(zip(before[:start], mid, base.queries[:start], strict=True))
+            x = before[start]
         x = self._run(ids, cache, record, True, interventions, False, start, x)
         ran, boards = len(record.states), record.boards
-        before, mid, queries = zip(*record.states, strict=True)
+        befores, betweens, queries = zip(*record.states, strict=True)
         states = self._final(x)
         return Trace(
             config=c, interventions=interventions, ids=tuple(ids),
-            hidden=torch.stack([state[..., :d] for state in (*before, x)]), mid=torch.stack([m[..., :d] for m in mid]),
+            hidden=_halved((*befores, x), d), mid=_halved(betweens, d),
             queries=torch.stack(queries), memory=cache.memory[:ran],
             final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
             bias=torch.stack(boards) if boards else torch.empty(0, c.n_routed_experts),
