@@ -86,9 +86,7 @@ plates.mount(
     {"hospital": hospitals.index_of(row.key)},
     on_pick=hospitals.pick,
 )
-chapter.explain(
-    "hospitals.where", code=[source(CATALOGUE, "Row"), source(CATALOGUE, "computed")], name=row.name
-)
+chapter.explain("hospitals.where", code=[source(CATALOGUE, "Row"), source(CATALOGUE, "computed")], name=row.name)
 plates.mount("hospitals.where", [hospitals.published(row), hospitals.values(row), hospitals.hidden()], {})
 
 # -- one's own config.json
@@ -149,7 +147,7 @@ plates.mount("hospitals.shape", *hospitals.sliders(shapes, "half"))
 with st.container(horizontal=True, vertical_alignment="bottom"):
     kinds = {kind: t(f"hospitals.kind.{kind}") for kind in hospitals.ATTENTIONS}
     control(st.segmented_control, "own_attention", hospitals.own_attention(), kinds, **once)
-    st.button(t("hospitals.build.back"), on_click=state.reset, args=(*shapes, "own_attention"))
+    st.button(t("hospitals.build.back"), key="hospitals_back", on_click=state.reset, args=(*shapes, "own_attention"))
 pair = [(t("hospitals.build.yours"), house), (talk[hospitals.V3].name, v3)]
 scale.mount("build", [hospitals.building(*one) for one in pair], t("hospitals.build.note"))
 plates.mount("hospitals.build", [hospitals.beside(pair, now, t("hospitals.build.beside"))], {})

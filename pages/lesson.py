@@ -26,6 +26,7 @@ chapter.explain(
     "lesson.give",
     code=[library.entry("lessons", "stop", told.stops[at].key), source(KIT, "Stop"), source(KIT, "move")],
     tex={"count": len(minutes), "sum": " + ".join(map(str, minutes)), "minutes": told.minutes},
+    drawn=False,
     count=len(minutes),
     minutes=told.minutes,
 )

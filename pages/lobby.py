@@ -55,6 +55,7 @@ def sections(visit) -> None:
         "lobby.count",
         code=[source("model/deepseek_v3.py", "MoE.forward"), source("model/trace.py", "Trace.experts_per_token")],
         tex=lobby.tex(team),
+        drawn=False,
         **lobby.said(team),
     )
     chapter.explain(

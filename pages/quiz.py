@@ -33,7 +33,8 @@ one, said = asked[at], answers.get(at)
 
 def sign(index: int) -> str:
     """A question's number, and how it went."""
-    mark = "" if index not in answers else " ✓" if answers[index] == asked[index].right else " ✗"
+    marks = {asked[index].right: " ✓", quiz.SKIPPED: " –"}  # who had it shown has not got it wrong
+    mark = marks.get(answers[index], " ✗") if index in answers else ""
     return f"{index + 1}{mark}"
 
 
@@ -70,8 +71,7 @@ with st.container(border=True, key="quiz card"):
         st.markdown(why if said == quiz.SKIPPED else chapter.sentences(t(f"quiz.verdict.{how}"), why))
         if depth == "code":
             lines = figures.KINDS[one.kind].source()
-            last = lines.first + lines.text.count("\n")
-            st.caption(t("chapter.lines", file=lines.file, first=lines.first, last=last))
+            st.caption(chapter.lines(lines))
             st.code(lines.text, language="python")
         open_now = [i for i in [*range(at + 1, len(asked)), *range(at)] if i not in answers]
         with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
@@ -125,6 +125,6 @@ chapter.explain(
         "terms": figures.blind(asked),
         "guessing": quiz.by_guessing(asked), "count": len(asked),
     },
-    count=len(asked), kinds=len(figures.KINDS), seed=seed,
+    drawn=False, count=len(asked), kinds=len(figures.KINDS), seed=seed,
 )  # fmt: skip
 chapter.end(visit, "ranking")

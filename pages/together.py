@@ -88,6 +88,7 @@ chapter.explain(
     "together.how",
     code=[source("pages/kit/classes.py", "Board"), source("pages/kit/stores.py", "Store.swap")],
     tex=figures.equations(),
+    drawn=False,
     classes=stores.MOST_CLASSES,
     students=stores.MOST_STUDENTS,
     bits=classes.SECRET_BITS,

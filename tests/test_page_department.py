@@ -439,6 +439,7 @@ def test_choosing_a_change(app):
     assert "step_room" in shown(at) and shown(at)["beside"]["labels"][1] == "room 5 sent home"
     at.pills(key="change_switch").set_value("num_experts_per_tok").run()
     assert fine(at) and "step_k" in shown(at)
+    assert "instead of the usual number" not in prose(at) and "so nothing is changed yet" in prose(at)
     at.pills(key="change_switch").set_value(None).run()
     assert fine(at) and "beside" not in shown(at) and "change" not in at.query_params
 
@@ -447,6 +448,7 @@ def test_choosing_a_change(app):
 def test_k_from_the_link(app, k):
     at = app(change="num_experts_per_tok", k=str(k))
     assert fine(at) and shown(at)["beside"]["cells"][1][1] == k and len(lit(shown(at)["now"])) == k
+    assert f"{k} instead of the usual number" in prose(at)
 
 
 @pytest.mark.parametrize("query", [{"change": "silence_heads"}, {"change": "nonsense"}, {"room": "9999"}])

@@ -308,7 +308,7 @@ def test_switching_a_head_off_and_on(app, house):
         got = np.frombuffer(base64.b64decode(one["values"]), "<f4")
         assert got.tolist() == pytest.approx(gap.tolist(), abs=1e-6) and got[0] == 0 < got[1]
         assert (
-            f"head {head}: {float(gap[1]):.1%} on this floor, {float(gap[-1]):.1%} at the top"
+            f"{float(gap[1]):.1%} on this floor and {float(gap[-1]):.1%} at the top with head {head} off"
             in made["heads.off.drift"]["note"]
         )
     alone = house.live.trace(SENTENCE, Interventions(silence_heads=frozenset({(1, 3)})))

@@ -157,6 +157,8 @@ def test_what_is_shown_without_a_guess_is_not_right(app, house):
     asked, at = paper(house, 7), app(quiz=7)
     at = at.button(key="quiz.7.0.skip").click().run()
     assert fine(at) and words.say("en", "quiz.verdict.right") not in prose(at) and asked[0].why("en", markup=True).replace("\\", "") in prose(at)
+    signs = at.pills(key="quiz.at").options
+    assert signs[0] == "1 –" and signs[1] == "2", "nor is it wrong"
     assert "quiz.7.0.skip" not in [b.key for b in app(quiz=7, hide="answers").button], "unless a teacher keeps that away"
 
 

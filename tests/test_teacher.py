@@ -364,6 +364,16 @@ def test_a_projector_shows_pictures_and_their_sentences(visit, page):
     assert fine(at) and any(b.key == "teacher_open" for b in at.button) and "projector" not in at.query_params
 
 
+@pytest.mark.parametrize("page,key", [("lobby", "lobby.count"), ("quiz", "quiz.made"), ("lesson", "lesson.give"), ("together", "together.how")])
+@pytest.mark.parametrize("depth", state.DEPTHS)
+def test_a_projector_shows_no_heading_over_nothing(visit, page, key, depth):
+    """What is but words goes with its heading; equations are pictures."""
+    for more in ({}, {"projector": 1}):
+        at = visit(f"pages/{page}.py", "en", s=SENTENCE, depth=depth, **more)
+        headed = any(one.value.startswith(f"### {say('en', f'{key}.title')}") for one in at.markdown)
+        assert fine(at) and headed == (not more or depth == "maths")
+
+
 # -- the code ----------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pages.kit import chapter, shell, words
+from pages.kit.code import Source
 
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGES = sorted(words.tables())
@@ -214,3 +215,9 @@ def test_a_command_is_shown_as_it_is_typed():
     """Between backticks nothing is Markdown, but for a backtick."""
     assert chapter._plain("by `{command}`.", "command", "python -m model `x`") == "python -m model 'x'"
     assert chapter._plain("by {command}.", "command", "a-b") == r"a\-b"
+
+
+def test_one_line_of_code_is_not_called_lines():
+    with words.speaking("en"):
+        assert chapter.lines(Source("a.py", 3, "x = 1")) == "a.py, line 3"
+        assert chapter.lines(Source("a.py", 3, "x = 1\ny = 2")) == "a.py, lines 3–4"

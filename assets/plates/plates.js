@@ -503,7 +503,7 @@ class Grid extends Drawn {
         c.save();
         c.translate(left + (k + 0.5) * step, bottom + 4);
         if (slanted) { c.rotate(-Math.PI / 4); c.textAlign = "right"; } // to the left, where there is room beside the first
-        if (step > 9 || k % Math.ceil(10 / step) === 0) c.fillText(label(cols, k, slanted ? 8 : step / 6.5), 0, 6);
+        if (k % Math.ceil((slanted ? 14 : 9) / step) === 0) c.fillText(label(cols, k, slanted ? 8 : step / 6.5), 0, 6); // a slanted line is as high as 14 are wide
         c.restore();
       }
     } else {

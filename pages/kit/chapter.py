@@ -182,15 +182,23 @@ def _range(trace: Trace, floors: Floors) -> tuple[int, int]:
 
 
 def explain(
-    key: str, *, code: Sequence[Source], tex: Mapping[str, str | float] | None = None, **values: object
+    key: str,
+    *,
+    code: Sequence[Source],
+    tex: Mapping[str, str | float] | None = None,
+    drawn: bool = True,
+    **values: object,
 ) -> None:
     """A section's heading and its words at the depth that the visitor chose.
 
     `key` is "page.section". Words: `.title`, and `.story`, `.maths`, `.code` with `values` put in. Maths shows the
     equations of assets/maths/<page>.toml [section] with `tex` put in (none without `tex`), Code the `code`. Known words
-    of the text itself, not of `values`, lead to the glossary. A projector shows neither prose nor code.
+    of the text itself, not of `values`, lead to the glossary. A projector shows neither prose nor code, and no heading
+    over nothing where a section is but words (not `drawn`).
     """
     depth, projected = state.get("depth"), state.get("projector")
+    if projected and not drawn and (depth != "maths" or tex is None):
+        return
     said = f"### {t(f'{key}.title')}"
     if not projected:
         told = words.table(words.current())[f"{key}.{depth}"]
@@ -203,10 +211,14 @@ def explain(
             st.latex(equation)
     elif depth == "code" and not projected:
         for source in code:
-            st.caption(
-                t("chapter.lines", file=source.file, first=source.first, last=source.first + source.text.count("\n"))
-            )
+            st.caption(lines(source))
             st.code(source.text, language="python")
+
+
+def lines(source: Source) -> str:
+    """Where a piece of code stands."""
+    first, last = source.first, source.first + source.text.count("\n")
+    return t("chapter.lines" if last > first else "chapter.line", file=source.file, first=first, last=last)
 
 
 def _plain(told: str, name: str, value: str) -> str:

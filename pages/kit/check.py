@@ -21,7 +21,7 @@ import streamlit as st
 
 from model import UserError
 from model.verify import APART, PROOFS, SPEED, Check, Proof, bytes_needed, spoiled, steps
-from pages.kit import budget, service, shell
+from pages.kit import budget, chapter, service, shell
 from pages.kit.words import t
 
 UNSEEN = 8.0  # seconds without anybody who looks, after which a run is ended
@@ -220,5 +220,5 @@ def _progress(run: Run) -> None:
         return
     how = "stopped" if run.state == "stopped" else "bad" if run.failed else "good"
     box = st.warning if how == "stopped" else st.error if how == "bad" else st.success
-    text = t(f"check.{how}", **values)
-    box(text if not run.spoiled else f"{text} {t('check.spoiled')}")
+    more = [t("check.untried", missing=run.missing)] * (run.missing > 0) + [t("check.spoiled")] * run.spoiled
+    box(chapter.sentences(t(f"check.{how}", **values), *more))

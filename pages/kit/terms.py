@@ -18,8 +18,8 @@ NONE = "–"  # in the words: the hospital has no word for it
 MOST_ENCODED = 600
 """Longest sentence, as it stands in a link, that every link of a page carries along."""
 
-# What must stay as it is: something to be put in, code, a link.
-_CLOSED = re.compile(r"\{\{|\}\}|\{[^{}]*\}|`[^`]*`|\[[^\]]*\]\([^)]*\)|https?://\S+")
+# What must stay as it is: something to be put in, code, a symbol, a link.
+_CLOSED = re.compile(r"\{\{|\}\}|\{[^{}]*\}|`[^`]*`|\$[^$]*\$|\[[^\]]*\]\([^)]*\)|https?://\S+")
 
 
 class Term(NamedTuple):

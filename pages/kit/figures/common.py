@@ -55,7 +55,7 @@ def next_tokens(visit: Visit, trace: Trace, base: Trace | None = None, n: int = 
         percent=True,
         **{
             "title": t("building.next"),
-            "note": t("building.next_hint", floors=trace.config.num_hidden_layers, token=visit.name()),
+            "note": t("chapter.next_note", floors=trace.config.num_hidden_layers, token=visit.name()),
             **more,
         },
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ELSEWHERE = ("silence_heads", "close_records")  # what the heads and the triage desk have on their own pages
 OFFERED = tuple(change for change in state.CHANGES if change not in ELSEWHERE)
 OF_A_ROOM = ("dismiss", "force")
+K = "num_experts_per_tok"
 
 
 # -- the receptionist --------------------------------------------------------------------------------------------------
@@ -414,7 +415,7 @@ def intervention(visit: Visit, change: str, room: int, k: int) -> Interventions:
         return Interventions(silence_shared=here)
     if change == "silence_routed":
         return Interventions(silence_routed=here)
-    if change == "num_experts_per_tok":
+    if change == K:
         return Interventions(num_experts_per_tok=k)
     return Interventions(gate=change)
 
@@ -468,7 +469,7 @@ def found(visit: Visit, d: Desk, change: str, done: Sequence[Case]) -> list[tupl
 
     said: list[tuple[str, dict[str, object]]] = [
         (
-            f"what.{change}",
+            f"what.{'usual' if change == K and first.k == c.num_experts_per_tok else change}",
             {
                 "room": d.room,
                 "floor": visit.floor,
