@@ -31,7 +31,7 @@ trial = replace(experiment.live, arms=arms)
 
 def draw(points: Sequence[Mapping[str, Any]]) -> None:
     """The lessons so far."""
-    if points:
+    if any(point["part"] == "skill" for point in points):  # before the first lesson nobody has gained or lost
         taken = tuple(points[0]["taught"])
         plates.mount("skill.live", [skill.curves([points], taken, what) for what in skill.MEASURES], {})
 

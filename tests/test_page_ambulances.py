@@ -106,7 +106,7 @@ def test_bytes_and_times(visit):
     rows = ambulances.freight(drives)["cells"]
     assert rows[0][0] == "7.4 kB" and rows[0][1] == "14.3 kB" and rows[1][:2] == ["320 B", "256 B"]
     assert [ambulances.size(n) for n in (999, 1_000, 2_500_000, 3_000_000_000)] == ["999 B", "1.0 kB", "2.5 MB", "3.0 GB"]
-    assert [ambulances.span(s) for s in (2, 0.0125, 0.000021)] == ["2.00 s", "12.50 ms", "21.0 µs"]
+    assert [ambulances.span(s) for s in (2, 0.4567, 0.0125, 0.000021)] == ["2.00 s", "457 ms", "12.50 ms", "21.0 µs"]
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

@@ -149,6 +149,24 @@ def test_the_question(app, hospital_folder, guess):
     assert all(chapter.number(one, digits=2) in said for one in (dealt, packed, copied))
 
 
+def test_tables_on_a_phone(server, tab):
+    """Figures end alike, the sign for none among them too; a first column that stands still leaves room beside it."""
+    page = tab(390, 900)
+    page.goto(f"{server}/construction?lang=en&s=Doctor.")
+    page.get_by_role("button", name="Just show me").click()
+    row = page.locator("tr", has_text="the same, foreseen")
+    row.wait_for()
+    assert row.locator("td").all_inner_texts()[:2] == ["–", "–"]
+    assert row.locator("td").evaluate_all("all => all.map((one) => getComputedStyle(one).textAlign)") == ["end"] * 3
+    page.goto(f"{server}/queues?lang=en")
+    page.get_by_role("button", name="Just show me").click()
+    widest = page.locator("tr", has_text="board the wrong way round").locator("th").first
+    widest.wait_for()
+    assert widest.evaluate("one => one.offsetWidth / one.closest('.table').clientWidth") < 0.55
+    words = page.locator("tr", has_text="board the wrong way round").locator("td").first
+    assert words.evaluate("one => getComputedStyle(one).textAlign") == "start"
+
+
 def test_without_a_study_the_sentence_is_its_own_measure(app, clinic_folder):
     at = skip(app("en", clinic_folder))
     made = shown(at)["construction.balance.ways"]

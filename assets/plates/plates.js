@@ -710,6 +710,12 @@ class Grids extends Drawn {
   }
 }
 
+// So many digits, from three on, that no two lines are called alike.
+function apart(lines, said) {
+  for (let digits = 3; digits < 6; digits++) if (new Set(lines.map((value) => said(value, digits))).size === lines.length) return digits;
+  return 6;
+}
+
 // About five round numbers between two.
 function ticks(low, high) {
   const rough = (high - low) / 4, size = 10 ** Math.floor(Math.log10(rough));
@@ -744,17 +750,18 @@ class Lines extends Drawn {
     c.strokeStyle = v.colour("line");
     c.fillStyle = v.colour("soft");
     c.lineWidth = 1;
-    for (const value of d.log ? decades(low, high) : ticks(low, high)) {
+    const powers = d.log ? decades(low, high) : [], lines = powers.length > 1 ? powers : ticks(low, high), digits = apart(lines, (value, digits) => this.short(value, digits));
+    for (const value of lines) {
       c.beginPath(); c.moveTo(left, y(value)); c.lineTo(right, y(value)); c.stroke();
       c.textAlign = "right";
-      c.fillText(this.short(value, 3), left - 6, y(value));
+      c.fillText(this.short(value, digits), left - 6, y(value));
     }
     c.textAlign = "center";
     const every = Math.max(1, Math.ceil(n / ((right - left) / 46))), wide = (text) => c.measureText(text).width;
     const mark = (i) => axis.labels?.[i]?.slice(0, 7) ?? String(i + (axis.offset ?? 0));
     for (let i = 0; i < n; i += every) {
       let text = mark(i);
-      if (!i && /^[\d.,]+[kM]?$/.test(text)) { // the first number says what is counted, where there is room for it
+      if (!i && /^[\d.,]+(k|M| 万)?$/.test(text)) { // the first number says what is counted, where there is room for it
         const named = v.nameOf(axis, i), room = (n > every ? this.x(every) - wide(mark(every)) / 2 : this.width) - 8;
         if (this.x(0) + wide(named) / 2 < room && wide(named) / 2 < this.x(0)) text = named;
       }
@@ -903,7 +910,8 @@ class Table extends Plate {
     };
     this.rowsShown = d.labels.map((label, r) => {
       const picks = d.axes[0] && this.view.data.picks.includes(d.axes[0].name);
-      const row = el("tr", {}, el("th", { scope: "row" }, picks ? el("button", { type: "button", text: label }) : label), ...d.cells[r].map(cell));
+      const name = label.split(/(?<=_)/).flatMap((part) => [part, el("wbr")]); // a field's name may break between its words
+      const row = el("tr", {}, el("th", { scope: "row" }, el(picks ? "button" : "span", picks ? { type: "button" } : {}, ...name)), ...d.cells[r].map(cell));
       if (d.axes[0]) {
         const at = { [d.axes[0].name]: d.axes[0].indices[r] };
         row.onpointerenter = () => this.view.point(at);

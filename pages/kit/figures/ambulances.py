@@ -27,6 +27,7 @@ KILO = 10**3
 MEGA = 10**6
 GIGA = 10**9
 MILLI = 1e-3
+HUNDRED = 100  # of a unit of time, from which on it is told whole
 MICRO = 1e-6
 MORE = 3  # held-out texts beside the visitor's sentence
 LONGEST = 48  # most tokens of one of them
@@ -247,7 +248,7 @@ def span(seconds: float) -> str:
     """A time in a sentence."""
     for unit, name in ((1, "s"), (MILLI, "ms")):
         if seconds >= unit:
-            return f"{number(seconds / unit, digits=2)} {name}"
+            return f"{number(seconds / unit, digits=0 if seconds / unit >= HUNDRED else 2)} {name}"
     return f"{number(seconds / MICRO, digits=1)} µs"
 
 
