@@ -10,7 +10,7 @@ const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.u
 const LIT = 1, CLOSED = 2; // bits of a mask
 const LONG = 44; // letters of a table's cell that had better break into lines
 const WIDE = /[\u3000-\u303f\uff00-\uffef]$/; // ends with a Chinese sign, which brings its own space
-const FIGURE = /^(–|[<>]?−?\d[\d,.]*(–\d[\d,.]*)?(\s?[^\d\s(（]{1,6})?)$/; // a number or two, with a unit or without; or none
+const FIGURE = /^(–|[<>]?−?\d[\d,.]*(–\d[\d,.]*)?(\s?[^\d\s(\uff08]{1,6})?)$/; // a number or two, with a unit or without; or none
 // Lines are told apart without colour too; the key draws the same strokes and gaps.
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [14, 5]];
 // The desk's pale gold is for areas; by day a line of it would hardly be seen.
@@ -761,7 +761,7 @@ class Lines extends Drawn {
     const mark = (i) => axis.labels?.[i]?.slice(0, 7) ?? String(i + (axis.offset ?? 0));
     for (let i = 0; i < n; i += every) {
       let text = mark(i);
-      if (!i && /^[\d.,]+(k|M| 万)?$/.test(text)) { // the first number says what is counted, where there is room for it
+      if (!i && /^[\d.,]+(k|M| \u4e07)?$/.test(text)) { // the first number says what is counted, where there is room for it
         const named = v.nameOf(axis, i), room = (n > every ? this.x(every) - wide(mark(every)) / 2 : this.width) - 8;
         if (this.x(0) + wide(named) / 2 < room && wide(named) / 2 < this.x(0)) text = named;
       }
