@@ -50,13 +50,14 @@ def teaching(seat: classroom.Seat) -> None:
                 to = t("together.go", page=classroom.page_name(view.board.page))
                 if st.button(to, icon=":material/arrow_forward:", type="primary"):
                     classroom.go()
-            else:
-                first, name, _ = shell.PAGES[0]
-                if st.button(t("together.begin", page=t(name)), icon=":material/arrow_forward:", type="primary"):
-                    st.switch_page(first)
             # Projected, a page has no menu: the way to the lesson must stand on it.
-            if st.button(t("together.lesson"), icon=":material/co_present:", key="class_lesson"):
+            usual = "secondary" if view and view.board.page else "primary"
+            if st.button(t("together.lesson"), icon=":material/co_present:", type=usual, key="class_lesson"):
                 st.switch_page("pages/lesson.py")
+            if not (view and view.board.page):
+                first, name, _ = shell.PAGES[0]
+                if st.button(t("together.begin", page=t(name)), icon=":material/arrow_forward:"):
+                    st.switch_page(first)
         with st.popover(t("together.own.open"), icon=":material/key:"):
             st.markdown(t("together.own.what"))
             st.code(f"{link}&teach={seat.secret}", language=None, wrap_lines=True)

@@ -631,7 +631,8 @@ def desk(monkeypatch):
     browser, picks = Browser(monkeypatch), []
 
     def show(token=1, floor=61, follow="one", id="x"):
-        building.mount({"id": id, "token": token, "floor": floor, "follow": follow, "counts": {"touched": None}},
+        building.mount({"id": id, "token": token, "floor": floor, "follow": follow, "counts": {"touched": None},
+                        "shape": {"floors": 61}},
                        lambda *pick: picks.append(pick))  # fmt: skip
         return browser.sent[-1]
 
@@ -643,6 +644,15 @@ def test_a_choice_in_the_browser_is_not_sent_back(desk):
     first = show()
     browser.pick(token=1, floor=30, follow="all", number=1)
     assert picks == [(1, 30, "all", None)] and show(floor=30, follow="all") == first
+
+
+def test_at_the_top_nobody_has_chosen_a_floor(desk):
+    """Where the walk ends: other pages open the floor that they would. A room's door is on its floor all the same."""
+    browser, show, picks = desk
+    show()
+    browser.pick(token=2, floor=61, follow="one", number=1)
+    browser.pick(token=2, floor=61, follow="one", room=9, number=2)
+    assert picks == [(2, None, "one", None), (2, 61, "one", 9)]
 
 
 def test_going_back_in_the_browser_moves_the_patient(desk):

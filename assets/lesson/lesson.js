@@ -6,12 +6,14 @@ const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).se
 const { el } = base;
 
 const TICK = 250; // ms between two looks for what is to be lit
+const ANSWERED = 3000; // ms in which a question that was just answered is brought up, and what it opened with it
 const SETTLED = 6; // looks without anything moving, after which a stop has been arrived at
 const PATIENCE = 20_000; // ms after which nothing is scrolled any more, nor waited for
 const LATE = 5000; // ms without an answer after which the bar says so
 const NARROW = 700; // px below which the words are folded away at first
 const WRITES = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable=true]";
 const PAGES_ITSELF = "textarea, select, [contenteditable=true], [role=application], [role=combobox], [role=listbox]";
+const TYPED = `${WRITES}, [role=textbox], [role=combobox]`; // where a letter is a letter
 const OWN_KEYS = `${WRITES}, [role=application], [role=slider], [role=textbox], [role=combobox], [role=spinbutton]`;
 
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -75,6 +77,7 @@ class Light {
     this.wanted = light;
     this.asks = asks;
     if (arriving) {
+      this.question = this.above = null;
       this.until = performance.now() + PATIENCE;
       this.still = 0;
       this.far = arriving === "page";
@@ -89,6 +92,12 @@ class Light {
     this.timer = null;
     for (const what of ["wheel", "touchmove", "pointerdown"]) removeEventListener(what, this.theirs, { capture: true });
     this.out();
+  }
+
+  // A question that is still to be answered.
+  open(one) {
+    const node = one?.startsWith("predict ") && this.find(one);
+    return node && node.querySelector("button")?.disabled === false ? node : null;
   }
 
   out() {
@@ -109,9 +118,15 @@ class Light {
   look() {
     const busy = document.querySelector("[data-testid=stApp][data-test-script-state=running], [data-testid=stStatusWidget]");
     if (busy && performance.now() < this.until && this.lit?.isConnected) return;
-    let found = this.asks && this.find(this.asks);
-    if (found?.querySelector("button")?.disabled !== false) found = null; // its first answer can no longer be chosen
+    let found = this.open(this.asks);
     if (!found) for (const one of this.wanted) if ((found = this.find(one))) break;
+    const asked = found && [this.asks, ...this.wanted].find((one) => this.open(one) === found);
+    if (asked) this.question = asked;
+    else if (this.question && found && found !== this.find(this.question)) { // answered: the verdict stays in sight
+      this.above = this.question;
+      this.question = null;
+      this.until = performance.now() + ANSWERED;
+    }
     if (found !== this.lit || (found && !found.style.outline)) {
       this.out();
       this.lit = found;
@@ -124,13 +139,15 @@ class Light {
       }
     }
     if (!found || performance.now() > this.until) return;
-    if (this.reach(found)) this.still += 1;
+    const above = this.above && this.find(this.above);
+    if (above ? this.reach(above, true) : this.reach(found)) this.still += 1;
     else this.still = 0;
     if (this.still >= SETTLED && !busy) this.until = 0;
   }
 
-  // Bring it between the page's head and the bar; its top, where it is taller. Whether it was there already.
-  reach(node) {
+  // Bring it between the page's head and the bar; its top, where it is taller or there is more below it to be seen.
+  // Whether it was there already.
+  reach(node, first = false) {
     const scroller = document.querySelector("[data-testid=stMain]");
     const head = document.querySelector("[data-testid=stHeader]")?.getBoundingClientRect().bottom ?? 0;
     const room = document.querySelector(".st-key-class_bar")?.parentElement; // of a class: on wide screens it stays in sight too
@@ -139,7 +156,7 @@ class Light {
     const top = above + rem() * 1.4;
     const bottom = innerHeight - (parseFloat(document.documentElement.style.getPropertyValue("--lesson")) || 0) - rem() * 1.4;
     const { top: at, height } = node.getBoundingClientRect();
-    const wanted = height > bottom - top ? top : top + Math.min((bottom - top - height) / 2, rem() * 4);
+    const wanted = first || height > bottom - top ? top : top + Math.min((bottom - top - height) / 2, rem() * 4);
     const by = at - wanted, most = scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
     const move = Math.max(Math.min(by, most), -scroller.scrollTop);
     if (Math.abs(move) < 4) return true;
@@ -165,6 +182,7 @@ class Bar {
     this.title = el("h2");
     this.count = el("span", { class: "count" });
     this.time = el("span", { class: "time" });
+    this.sentence = el("p", { class: "sentence" });
     this.part = el("i");
     this.say = el("p", { class: "say" });
     this.look = el("p");
@@ -183,7 +201,7 @@ class Bar {
     this.bar = el("section", { class: "bar" },
       el("div", { class: "part", "aria-hidden": "true" }, this.part),
       el("div", { class: "head" },
-        this.back.node, el("div", { class: "where" }, this.title, el("p", { class: "soft" }, this.count, " · ", this.time)), this.ways, this.fold, this.next.node),
+        this.back.node, el("div", { class: "where" }, this.title, el("p", { class: "soft" }, this.count, " · ", this.time), this.sentence), this.ways, this.fold, this.next.node),
       this.words, this.spoken);
     host.replaceChildren(this.bar);
     this.host = host;
@@ -219,6 +237,8 @@ class Bar {
     this.title.textContent = data.title;
     this.count.textContent = data.count;
     this.time.textContent = data.time;
+    this.sentence.hidden = !data.sentence;
+    this.sentence.textContent = data.sentence ?? "";
     this.part.style.width = `${100 * data.part}%`;
     this.say.replaceChildren(...marked(data.say));
     for (const what of ["look", "ask"]) {
@@ -260,19 +280,32 @@ class Bar {
   }
 
   // A presenter's remote sends Page Down and Page Up, wherever the focus was left: only what has pages or lines of its own
-  // keeps them. It sends b or a full stop to make the screen dark: that folds the words away. Arrows and letters only where
-  // nothing else could want them.
+  // keeps them. It sends b or a full stop to make the screen dark: that folds the words away, unless somebody writes.
+  // Arrows only where nothing else could want them.
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.defaultPrevented) return;
     const path = event.composedPath(), [at] = path;
     const kept = ["PageDown", "PageUp"].includes(event.key) ? PAGES_ITSELF : OWN_KEYS;
-    if (path.some((node) => node.matches?.(kept)) || document.querySelector("[role=dialog]")) return;
+    if (document.querySelector("[role=dialog]")) return;
+    if ([".", "b"].includes(event.key) && !path.some((node) => node.matches?.(TYPED))) return this.fold.click();
+    if (path.some((node) => node.matches?.(kept))) return;
     const free = at === document.body || at === document.documentElement || path.includes(this.host);
-    if (free && [".", "b"].includes(event.key)) this.fold.click();
+    if (free) this.scroll(event);
     const by = { PageDown: 1, PageUp: -1, ...(free ? { ArrowRight: 1, ArrowLeft: -1 } : {}) }[event.key];
     if (!by) return;
     event.preventDefault();
-    if (go(by > 0 ? this.data.next : this.data.back)) this.busy();
+    const back = this.data.next || this.data.there ? null : this.data.again; // from elsewhere to the last stop
+    if (go(by > 0 ? this.data.next ?? back : this.data.back)) this.busy();
+  }
+
+  // What is lit may be taller than the window, and the page itself is not what the keys would scroll.
+  scroll(event) {
+    const main = document.querySelector("[data-testid=stMain]"), page = 0.8 * main.clientHeight;
+    const by = { ArrowDown: 80, ArrowUp: -80, " ": page, Home: -Infinity, End: Infinity }[event.key];
+    if (by === undefined || (event.key === " " && event.composedPath()[0].matches?.("a, button, summary"))) return;
+    event.preventDefault();
+    this.light.until = 0;
+    main.scrollTo({ top: Math.min(Math.max(main.scrollTop + by, 0), main.scrollHeight), behavior: calm() ? "instant" : "smooth" });
   }
 }
 

@@ -162,7 +162,7 @@ def _rounded(values: torch.Tensor) -> list[list[float | None]]:
 KEY = "building"
 
 
-def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None], None]) -> None:
+def mount(picture: dict[str, Any], on_pick: Callable[[int, int | None, str, int | None], None]) -> None:
     """Draw it. `on_pick(token, floor, follow, room)` hears what was chosen in the browser for this picture; a room is
     chosen by going through its door.
 
@@ -184,6 +184,8 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
         }  # fmt: skip
         st.session_state["building.shown"] = shown
 
+    top = picture["shape"]["floors"]
+
     def heard() -> None:  # holds no picture: Streamlit keeps it for the whole visit
         pick = (st.session_state.get(KEY) or {}).get("pick") or {}
         token, floor, number, room, follow = (pick.get(key) for key in ("token", "floor", "number", "room", "follow"))
@@ -192,7 +194,8 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
         if whole and isinstance(follow, str) and pick.get("id") == same[0] and not told_again:
             st.session_state["building.heard"] = pick
             shown["known"] = (floor, follow)
-            on_pick(token, floor, follow, room)
+            # Where the walk ends nobody has chosen a floor: other pages then open the one that they would.
+            on_pick(token, None if floor == top and room is None else floor, follow, room)
 
     floor, follow = shown["place"]
     _component(
@@ -206,7 +209,7 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int, str, int | None]
     )  # fmt: skip
 
 
-def chosen(token: int, floor: int, whom: str, room: int | None) -> None:
+def chosen(token: int, floor: int | None, whom: str, room: int | None) -> None:
     """What was chosen in the lobby's building; a room is chosen by going through its door."""
     state.put("token", token)
     state.put("floor", floor)

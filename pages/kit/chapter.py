@@ -146,7 +146,9 @@ def look(page: str, sentence: str, floors: Floors = None, usual: Literal["half",
     first, last = _range(trace, floors)
     token, floor = state.get("token"), state.get("floor")
     end, pieces = len(trace.ids) - 1, building.pieces(house.tokenizer, trace.ids)
-    usual_floor = first if floors == "desk" else last if usual == "top" else (first + last) // 2
+    # The same on all pages that have it, so that one floor of one patient is seen from all sides.
+    half = sum(_range(trace, "departments")) // 2
+    usual_floor = first if floors == "desk" else last if usual == "top" else half
     return Visit(
         page,
         house,

@@ -35,6 +35,7 @@ PAUSE = 60.0
 """Seconds for which a visitor waits who has typed MOST_WRONG codes of no class."""
 FAILED = "together.failed"
 SEAT, OVER, KEPT, ASKING = "class", "class.over", "class.kept", "class_asking_open"
+SHOWN, NEWS = "class.shown", "class.news"
 OWN = ("lang", "depth", "projector", "lesson", "stop")
 """Settings of everybody's own screen, which are not followed. Of a lesson a student's screen takes over the light."""
 STOP = state.TABLE["stop"].link
@@ -192,7 +193,7 @@ def _stand_up(why: ClassError | None = None) -> None:
     st.session_state.pop(SEAT, None)
     st.session_state[KEPT] = ""
     if why:
-        st.session_state[OVER] = why
+        st.session_state[OVER] = st.session_state[NEWS] = why
 
 
 # -- following ---------------------------------------------------------------------------------------------------------
@@ -301,6 +302,8 @@ def go() -> None:
 def bar(page: str) -> None:
     """On every page while in a class: code, how many are here, whether one follows; and the question that is lit up.
     `page`: the address of the page, empty for the lobby."""
+    if news := st.session_state.pop(NEWS, None):  # the bar itself may be out of sight
+        st.toast(shell.plain(words.error_sentence(news)), icon=":material/groups:")
     if why := st.session_state.get(OVER):
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="class_over"):
             st.info(shell.plain(words.error_sentence(why)), icon=":material/groups:")
@@ -522,6 +525,8 @@ def tally(key: str, options: Sequence[str], said: int | None, right: int) -> Non
 
     @shell.fragment(f"class_tally.{place.page}.{key}", None if poll.shown else RESULTS)
     def body() -> None:
+        if st.session_state.pop(SHOWN, None) == key:
+            st.rerun()  # what the question opens stands outside of this part of the page
         if view := look():
             _bars(key, options, right, view)
 
@@ -537,9 +542,16 @@ def _bars(key: str, options: Sequence[str], right: int, view: View) -> None:
         st.caption(t("together.tally.shown"))
     elif place.teaches:
         st.button(
-            t("together.tally.show"), icon=":material/visibility:", key=f"{key}.show", on_click=_do,
-            args=("reveal", key),
+            t("together.tally.show"), icon=":material/visibility:", key=f"{key}.show", on_click=_reveal, args=(key,),
         )  # fmt: skip
+
+
+def _reveal(key: str) -> None:
+    """Show everybody which answer is right. On the teacher's own screen it opens what the question keeps closed, as
+    "just show me" does."""
+    _do("reveal", key)
+    if key not in st.session_state:
+        st.session_state[key], st.session_state[SHOWN] = -1, key
 
 
 def look() -> View | None:

@@ -559,10 +559,12 @@ def reading(p: Paper) -> Exercise:
         [words.say(p.lang, "worksheet.reading.rest", n=rest)] if rest else []
     )
 
+    tenths = "".join(f"<u style='left:{percent}%'></u>" for percent in range(10, 100, 10))
+
     def draw(filled: bool) -> Html:
         def bar(share: Decimal) -> str:
             inner = f"<i style='width:{share}%'></i>" if filled else ""
-            return f"<td class='bar'><span>{inner}</span></td>"
+            return f"<td class='bar'><span>{inner}{tenths}</span></td>"
 
         rows = "".join(
             f"<tr><th scope='row'>{escaped(name)}</th><td class='n'>{put(share)} %</td>{bar(share)}</tr>"

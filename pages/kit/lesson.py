@@ -257,6 +257,7 @@ def bar(page: st.Page) -> None:
             "count": t("lesson.bar.count", number=at + 1, count=count),
             "time": t("lesson.bar.time", minutes=minutes, gone=lesson.gone(at) + minutes, total=lesson.minutes),
             "spoken": t("lesson.bar.spoken", number=at + 1, count=count, title=stop.said()["title"]),
+            "sentence": _news(lesson, at),
             "part": (at + 1) / count,
             "elsewhere": None if there else t("lesson.bar.elsewhere", page=t(f"nav.{stop.page}")),
             "back": move(lesson, lesson.stops[at - 1]) if at else None,
@@ -270,6 +271,15 @@ def bar(page: st.Page) -> None:
             "lang": t("language.html"),
         },
     )
+
+
+def _news(lesson: Lesson, at: int) -> str | None:
+    """That the sentence is another than at the stop before, where it is: nobody should wonder whose tokens these
+    are."""
+    told = [stop.example for stop in lesson.stops[: at + 1] if stop.example is not None]
+    if at == 0 or lesson.stops[at].example is None or len(told) < 2 or told[-1] == told[-2] or own_sentence():
+        return None
+    return t("lesson.bar.sentence", sentence=ask.current())
 
 
 def lit(stop: Stop) -> dict[str, Any]:

@@ -92,9 +92,10 @@ def class_address(where: str) -> str:
     address = root(st.context.url)
     if not alone(address):
         return address
-    st.warning(t("teacher.alone"), icon=":material/lan:")
-    key = f"teacher.address.{where}"
-    st.session_state[key] = st.session_state.get("teacher.kept", "")
+    key, kept = f"teacher.address.{where}", st.session_state.get("teacher.kept", "")
+    if reachable(kept) is None:
+        st.warning(t("teacher.alone"), icon=":material/lan:")
+    st.session_state[key] = kept
     typed = st.text_input(
         t("teacher.address"), placeholder=EXAMPLE, key=key, max_chars=200, on_change=_keep, args=(key,)
     )

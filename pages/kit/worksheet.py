@@ -61,7 +61,7 @@ def _head(paper: Paper, title: str, named: bool = True) -> str:
 
 
 def _exercise(paper: Paper, n: int, one: Exercise) -> str:
-    return f"<section data-exercise='{one.key}'>{_title(paper, n, one)}{one.tasks}</section>"
+    return f"<section class='exercise' data-exercise='{one.key}'>{_title(paper, n, one)}{one.tasks}</section>"
 
 
 def _answers(paper: Paper, n: int, one: Exercise) -> str:
