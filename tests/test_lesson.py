@@ -280,6 +280,19 @@ def test_a_sentence_of_ones_own_is_kept(clinic, lang):
         at = follow(at, component(at, "bar")["next"])
 
 
+def test_another_sentence_is_said(clinic):
+    """At the stops that bring one; nowhere where the visitor's own is kept."""
+    own, at, told = begin(20, "en", s=OWN), begin(20, "en"), {}
+    for stop in LESSONS[20].stops:
+        told[stop.key] = component(at, "bar")["sentence"]
+        assert component(own, "bar")["sentence"] is None
+        at, own = (follow(one, component(one, "bar")["next"]) if component(one, "bar")["next"] else one for one in (at, own))
+    said_at = {key: text for key, text in told.items() if text}
+    assert list(said_at) == ["code", "next", "beds"]
+    for key, text in said_at.items():
+        assert text == words.say("en", "lesson.bar.sentence", sentence=ask.EXAMPLES["en"][STOPS[key].example])
+
+
 def test_a_sentence_that_is_typed_on_the_way_is_kept(clinic):
     at = to(screens.open_page("pages/lobby.py"), "code")
     at = at.text_input(key="sentence_box").set_value(OWN).run()

@@ -192,7 +192,41 @@ def test_keys_that_belong_to_others(house):
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("b")  # whoever heard this one has heard those before
     expect(bar(page).locator(".say")).to_be_hidden()
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("b")  # wherever the keys were left
+    expect(bar(page).locator(".say")).to_be_visible()
+    page.locator(".st-key-sentence_box input").focus()
+    page.keyboard.press("b")  # but where one writes it is a letter
+    expect(page.locator(".st-key-sentence_box input")).to_have_value(re.compile("b"))
+    expect(bar(page).locator(".say")).to_be_visible()
+    page.keyboard.press("Escape")
     at_stop(page, 1)
+
+
+def test_the_arrows_scroll_what_is_taller_than_the_window(house):
+    page = house("department", height=700, calm=True, lesson=20, stop="eight")
+    at_stop(page, [stop.key for stop in LESSON.stops].index("eight"))
+    lit(page, ".st-key-plates-department-corridors")
+    top = "document.querySelector('[data-testid=stMain]').scrollTop"
+    before = page.evaluate(top)
+    for key, farther in (("ArrowDown", True), ("Space", True), ("ArrowUp", False), ("End", True), ("Home", False)):
+        page.keyboard.press(key)
+        now = page.evaluate(top)
+        assert (now > before) is farther and now != before, key
+        before = now
+    at_stop(page, [stop.key for stop in LESSON.stops].index("eight"))
+
+
+def test_from_another_page_the_keys_lead_back_to_the_last_stop(house):
+    page = house("facts", lesson=20, stop="judge")
+    last = len(LESSON.stops) - 1
+    at_stop(page, last)
+    page.locator(".st-key-doors a").first.click()
+    expect(bar(page)).to_contain_text(words.say("en", "lesson.bar.elsewhere", page=words.say("en", "nav.facts")), timeout=PATIENCE)
+    settle(page)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("PageDown")
+    at_stop(page, last)
 
 
 # -- what is lit -------------------------------------------------------------------------------------------------------
@@ -242,7 +276,10 @@ def test_the_light_moves_on_when_the_question_is_answered(house):
     lit(page, ".st-key-predict-round-settles")
     page.get_by_role("button", name=words.say("en", "chapter.show_me")).click()
     expect(page.locator("[data-plate=chances]")).to_have_css("outline-style", "solid", timeout=PATIENCE)
-    expect(page.locator(".st-key-predict-round-settles")).not_to_have_css("outline-style", "solid")
+    question = page.locator(".st-key-predict-round-settles")
+    expect(question).not_to_have_css("outline-style", "solid")
+    head = page.locator("[data-testid=stHeader]").bounding_box()
+    until(page, lambda: 0 <= question.bounding_box()["y"] - head["y"] - head["height"] < 60)  # the verdict is in sight
 
 
 def test_a_question_whose_answer_opens_the_picture_is_lit_up_first(house):

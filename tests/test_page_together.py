@@ -383,6 +383,7 @@ def test_a_prediction_is_tallied_as_it_comes_in():
     assert say("en", "together.tally.note", answered=2, here=3) == shown(first)["tally"]["note"]
     show = next(b for b in first.button if str(b.key).endswith(".show"))
     first = there(show.click().run())
+    assert not [b for b in first.button if str(b.key).endswith(".skip")], "what the question keeps closed opens with it"
     three = again(three)
     assert tallies(three) == [[0, 2]] and say("en", "together.tally.shown") in [c.value for c in three.caption]
     answered = again(one)

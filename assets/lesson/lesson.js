@@ -11,10 +11,10 @@ const SETTLED = 6; // looks without anything moving, after which a stop has been
 const PATIENCE = 20_000; // ms after which nothing is scrolled any more, nor waited for
 const LATE = 5000; // ms without an answer after which the bar says so
 const NARROW = 700; // px below which the words are folded away at first
-const WRITES = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable=true]";
+const WRITES = "input:not([type=checkbox], [type=radio], [type=button], [type=submit], [type=range]), textarea, select, [contenteditable=true]";
 const PAGES_ITSELF = "textarea, select, [contenteditable=true], [role=application], [role=combobox], [role=listbox]";
 const TYPED = `${WRITES}, [role=textbox], [role=combobox]`; // where a letter is a letter
-const OWN_KEYS = `${WRITES}, [role=application], [role=slider], [role=textbox], [role=combobox], [role=spinbutton]`;
+const OWN_KEYS = `${WRITES}, input[type=range], [role=application], [role=slider], [role=textbox], [role=combobox], [role=spinbutton]`;
 
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
