@@ -241,6 +241,15 @@ class Drawn extends Plate {
   // A picture as high as `height` is higher on a projector, where nothing else is to be seen beside it.
   tall(height) { return this.view.projected ? 1.4 * height : height; }
 
+  get type() { return `${this.view.projected ? 12.5 : 11.5}px ${getComputedStyle(this.view.host).fontFamily}`; }
+
+  // How wide words will be, before anything is drawn.
+  wide(text) {
+    const c = this.canvas.getContext("2d");
+    c.font = this.type;
+    return c.measureText(text).width;
+  }
+
   // A drawing context in such units, cleared; null while there is no room.
   begin(height) {
     const width = this.room, unit = this.view.unit, dpr = (this.view.fine || window.devicePixelRatio || 1) * unit;
@@ -254,7 +263,7 @@ class Drawn extends Plate {
     const c = this.canvas.getContext("2d");
     c.setTransform(dpr, 0, 0, dpr, 0, 0);
     c.clearRect(0, 0, width, height);
-    c.font = `${this.view.projected ? 12.5 : 11.5}px ${getComputedStyle(this.view.host).fontFamily}`;
+    c.font = this.type;
     c.textBaseline = "middle";
     this.width = width;
     this.height = height;
@@ -390,8 +399,8 @@ class Bars extends Drawn {
       c.textAlign = "center";
       c.fillStyle = v.colour("soft");
       const names = axis.labels.map((one) => fit(one, 8));
-      const every = Math.ceil(Math.min((Math.max(...names.map((one) => c.measureText(one).width)) + 6) / step, Math.max(axis.label_width ?? 26, step) / step));
-      for (let i = 0; i < n; i += every) c.fillText(fit(axis.labels[i], Math.min((step * every) / 6.5, 8)), this.x(i) + step / 2, this.height - 8);
+      const every = Math.ceil(Math.min((Math.max(...names.map((one) => c.measureText(one).width)) + 6) / step, Math.max(axis.label_width ?? 40, step) / step));
+      for (let i = 0; i < n; i += every) c.fillText(within(c, names[i], step * every - 4), this.x(i) + step / 2, this.height - 8);
     }
     for (const [i, colour] of [[chosen, "patient"], [hot, "ink"]]) {
       if (i == null || i >= n) continue;
@@ -435,6 +444,14 @@ function fit(text, most) {
   let room = most;
   const fits = [...text].filter((char) => (room -= char > "\u2e80" ? 2 : 1) >= 0).join("");
   return fits === text ? text : fits.slice(0, -1) + "…";
+}
+
+// As much of it as fits a width.
+function within(c, text, width) {
+  const signs = [...text];
+  if (c.measureText(text).width <= width) return text;
+  while (signs.length > 1 && c.measureText(signs.join("") + "…").width > width) signs.pop();
+  return signs.join("") + "…";
 }
 
 // One value for each pair of indices: rows by columns, the stronger the more colour; below 0 in grey.
@@ -494,7 +511,7 @@ class Grid extends Drawn {
       const edge = r === rows.count - 1;
       if (r % everyRow && !edge) continue;
       if (!edge && rows.count - 1 - r < everyRow) continue;
-      c.fillText(label(rows, r, left / 6.5), left - 6, Math.max(this.place(r, 0)[1] + high / 2, 7)); // the topmost whole, however low its row
+      c.fillText(within(c, label(rows, r, Infinity), left - 8), left - 6, Math.max(this.place(r, 0)[1] + high / 2, 7)); // the topmost whole, however low its row
     }
     c.textAlign = "center";
     const bottom = rows.count * high + 4;
@@ -503,7 +520,7 @@ class Grid extends Drawn {
         c.save();
         c.translate(left + (k + 0.5) * step, bottom + 4);
         if (slanted) { c.rotate(-Math.PI / 4); c.textAlign = "right"; } // to the left, where there is room beside the first
-        if (k % Math.ceil((slanted ? 14 : 9) / step) === 0) c.fillText(label(cols, k, slanted ? 8 : step / 6.5), 0, 6); // a slanted line is as high as 14 are wide
+        if (k % Math.ceil((slanted ? 14 : 9) / step) === 0) c.fillText(slanted ? label(cols, k, 8) : within(c, label(cols, k, Infinity), step - 4), 0, 6); // a slanted line is as high as 14 are wide
         c.restore();
       }
     } else {
@@ -581,8 +598,11 @@ class Grids extends Drawn {
   draw() {
     const d = this.d, v = this.view, [panels, rows, cols] = d.axes, [n, m] = this.cells, { room } = this;
     const across = Math.ceil(Math.sqrt(panels.count)), down = Math.ceil(panels.count / across), wide = room >= 720;
-    const left = d.left ?? 64, named = rows.count <= 64, foot = named ? 48 : 20, name = 20;
-    const side = (wide ? Math.min(room / 2, 600) : room) - left - 2, tall = name + side + foot;
+    const named = rows.count <= 64, left = d.left ?? (named ? 72 : 64), name = 20;
+    const side = (wide ? Math.min(room / 2, 600) : room) - left - 2, sx = side / m, sy = side / n;
+    const text = (axis, i, most = Infinity) => label(axis, Math.min(i * this.per, axis.count - 1), most);
+    const slanted = named && (sx < 40 || Array.from({ length: m }, (_, k) => this.wide(text(cols, k))).some((one) => one > sx - 6));
+    const foot = slanted ? 58 : 20, tall = name + side + foot;
     const start = wide ? left + side + 30 : 3, space = room - start - 3;
     const little = Math.floor(Math.min((space - 6 * (across - 1)) / across, wide ? tall / down - name - 6 : 130));
     const apart = Math.min((space - little * across) / Math.max(across - 1, 1), 44);
@@ -592,7 +612,6 @@ class Grids extends Drawn {
     const shown = this.shown = this.hot(panels) ?? this.chosen(panels) ?? 0;
     const cell = (axis, of) => { const at = this[of](axis); return at == null ? null : Math.floor(at / this.per); };
     const marks = [[cell(rows, "chosen"), null, "patient"], [cell(rows, "hot"), cell(cols, "hot"), "ink"]];
-    const sx = side / m, sy = side / n;
     this.large = { x: left, y: name, side };
     this.littles = Array.from({ length: panels.count }, (_, p) => ({
       x: start + (p % across) * (little + apart), y: (wide ? 0 : tall + 12) + Math.floor(p / across) * (little + name + (wide ? 6 : 4)) + name, side: little,
@@ -613,18 +632,17 @@ class Grids extends Drawn {
     c.textAlign = "left";
     c.fillText(v.nameOf(panels, shown), left, 8);
     c.fillStyle = v.colour("soft");
-    const text = (axis, i, most) => label(axis, Math.min(i * this.per, axis.count - 1), most);
     const everyRow = Math.ceil(13 / sy), everyColumn = Math.ceil((named ? 11 : 34) / sx);
     for (let r = 0; r < n; r += everyRow) {
       c.textAlign = "right";
-      c.fillText(named ? text(rows, r, left / 6.5) : String(r * this.per + (rows.offset ?? 0)), left - 6, name + (r + 0.5) * sy);
+      c.fillText(named ? within(c, text(rows, r), left - 8) : String(r * this.per + (rows.offset ?? 0)), left - 6, name + (r + 0.5) * sy);
     }
     for (let k = 0; k < m; k += everyColumn) {
       c.save();
       c.translate(left + (k + 0.5) * sx, name + side + 10);
-      c.textAlign = named && sx < 40 ? "right" : "center";
-      if (named && sx < 40) c.rotate(-Math.PI / 4);
-      c.fillText(named ? text(cols, k, sx < 40 ? 8 : sx / 6.5) : String(k * this.per + (cols.offset ?? 0)), 0, 0);
+      c.textAlign = slanted ? "right" : "center";
+      if (slanted) c.rotate(-Math.PI / 4);
+      c.fillText(named ? text(cols, k, slanted ? 8 : Infinity) : String(k * this.per + (cols.offset ?? 0)), 0, 0);
       c.restore();
     }
     const frame = (box, width) => marks.forEach(([r, k, colour]) => {
