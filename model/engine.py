@@ -78,11 +78,6 @@ class LatentCache:
         self.length = min(self.length, length)
 
 
-def _halved(several: tuple[Tensor, ...], d: int) -> Tensor:
-    """The x of each [x, -x]. Put together whole and then cut: to cut each takes three times as long."""
-    return torch.stack(several)[..., :d].contiguous()
-
-
 def _doubled(x: Tensor, dim: int = -1) -> Tensor:
     """[x, -x]"""
     return torch.cat([x, -x], dim)
@@ -131,7 +126,7 @@ class _Record:
         wanted = (k + shared) * 2 * c.moe_intermediate_size
         self.row_starts = torch.arange(0, tokens * wanted + 1, wanted)
         self.products = torch.zeros(tokens * wanted)  # and what it gives, written over by every layer
-        self.states: list[tuple[Tensor, Tensor, Tensor]] = []  # per layer: before, between, queries
+        self.states: list[list[Tensor]] = []  # of one layer after the other, or of many: before, between, queries
         self.boards: list[Tensor] = []  # the selection bias of every MoE layer that ran
 
     def take_over(self, base: Trace, layers: int) -> None:
@@ -340,14 +335,15 @@ class Engine:
                 if not traced:  # one room for all layers: who was silenced below speaks again
                     record.factors[..., record.k :] = 1.0
                 x, states = fast.run(x, store, past, rope, mask, index, end, record, traced, do)
-                record.states.extend(states)
+                if traced:
+                    record.states.append(states)
                 record.boards.extend(one.bias for one in self.layers[index:end] if one.bias is not None)
                 break
             mid, queries = self._attend(layer, index, x, store[index], past, rope, mask, do, plain)
             room = max(index - c.first_k_dense_replace, 0) if traced else 0
             after = self._ffn(layer, index, mid, record, room, do)
             if traced:
-                record.states.append((x, mid, queries))
+                record.states.append([x[None], mid[None], queries[None]])
                 if layer.bias is not None:
                     record.boards.append(layer.bias)
             x = after
@@ -393,17 +389,16 @@ class Engine:
             cache.reserve(len(ids))[:start, : len(ids)] = base.memory[:start]
             record.take_over(base, max(start - c.first_k_dense_replace, 0))
             record.boards.extend(base.bias[: max(start - c.first_k_dense_replace, 0)])
-            before, mid = _doubled(base.hidden[: start + 1]), _doubled(base.mid[:start])
-            record.states.extend(zip(before[:start], mid, base.queries[:start], strict=True))
-            x = before[start]
+            record.states.append([base.hidden[:start], base.mid[:start], base.queries[:start]])
+            x = _doubled(base.hidden[start])
         x = self._run(ids, cache, record, True, interventions, False, start, x)
-        ran, boards = len(record.states), record.boards
         befores, betweens, queries = zip(*record.states, strict=True)
-        states = self._final(x)
+        ran, boards, states = sum(map(len, queries)), record.boards, self._final(x)
         return Trace(
             config=c, interventions=interventions, ids=tuple(ids),
-            hidden=_halved((*befores, x), d), mid=_halved(betweens, d),
-            queries=torch.stack(queries), memory=cache.memory[:ran],
+            hidden=torch.cat([part[..., :d] for part in (*befores, x[None])]),
+            mid=torch.cat([part[..., :d] for part in betweens]),
+            queries=queries[0] if len(queries) == 1 else torch.cat(queries), memory=cache.memory[:ran],
             final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
             bias=torch.stack(boards) if boards else torch.empty(0, c.n_routed_experts),
             changed_choice=record.choice_scores[: len(boards)] if interventions else None,
