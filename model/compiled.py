@@ -5,8 +5,8 @@ for it again, behind every other visitor's page; TorchScript runs all layers wit
 starts each operation sooner. Only layers that compute alike are run here, with or without a change that is the same for
 all; `engine.py` has the rest, is what is meant to be read, and what tests hold this to.
 
-A tensor that Python knows needs the lock, too, when TorchScript is the last but Python to let go of it. So the weights
-are the module's own and not handed over with every call, and what was kept of the layers is put together here.
+When TorchScript drops its last reference to a tensor that Python also holds, it needs Python's lock. So the weights are
+the module's own and not handed over with every call, and what was kept of the layers is put together here.
 """
 
 # No "from __future__ import annotations" here: TorchScript reads annotations as they are.
@@ -157,18 +157,19 @@ class _Layers(torch.nn.Module):
         return x, states
 
 
-def _compiled(weights: List[List[Tensor]]) -> Any:  # noqa: UP006
-    """The first takes a moment, all others share what was made for it."""
+def _scripted(weights: List[List[Tensor]]) -> Any:  # noqa: UP006
+    """`_Layers.forward` of these weights. What it is compiled to is made once and shared."""
     with warnings.catch_warnings():  # TorchScript is not developed any further
         warnings.simplefilter("ignore", DeprecationWarning)
         return torch.jit.script(_Layers(weights)).forward
 
 
 @cache
-def _compiles() -> bool:
+def _can_script() -> bool:
     """Not with every torch and every Python: the engine goes its own way then."""
     try:
-        return _compiled([[torch.empty(0)]]) is not None
+        _scripted([[torch.empty(0)]])
+        return True
     except Exception as error:
         logging.getLogger(__name__).warning("TorchScript: %s", error)
         return False
@@ -185,7 +186,7 @@ class CompiledLayers:
             found = [getattr(layer, name) for layer in engine.layers]
             return [none if one is None else one for one in found]
 
-        self._run = _compiled([of(name) for name in (
+        self._run = _scripted([of(name) for name in (
             "norm_1", "norm_q", "norm_kv", "down", "query", "out_t", "norm_2", "ffn_in", "ffn_out_t", "bias", "gate_up",
         )])  # fmt: skip
         self.constants = [engine._rows_in, engine._rows_out, engine._both]
@@ -204,7 +205,7 @@ class CompiledLayers:
             and c.qk_rope_head_dim % 2 == 0
             and 2 * c.moe_intermediate_size * c.hidden_size <= small_expert
             and all(layer.gate_up is not None or layer.bias is None for layer in engine.layers)
-            and _compiles()
+            and _can_script()
         )
 
     def run(

@@ -197,8 +197,8 @@ def test_a_lesson_from_its_code_to_its_end(server, screen):
     assert student.evaluate("document.documentElement.scrollWidth") <= 390
     press(teacher, "together.close.open")
     press(teacher, "together.close.sure")
-    expect(teacher.get_by_text(say("en", "error.class_closed"))).to_be_visible(timeout=PATIENCE)
-    expect(student.get_by_text(say("zh", "error.class_over"))).to_be_visible(timeout=PATIENCE)
+    expect(teacher.get_by_text(say("en", "error.class_closed")).first).to_be_visible(timeout=PATIENCE)
+    expect(student.get_by_text(say("zh", "error.class_over")).first).to_be_visible(timeout=PATIENCE)
     student.reload()
     title(student, "department", "zh")
     expect(student.locator(".st-key-class_bar")).to_have_count(0)
@@ -276,7 +276,7 @@ def test_a_lesson_on_a_projector_and_on_a_students_phone(server, screen):
     teacher.keyboard.up("Enter")
     expect(teacher.get_by_role("button", name=say("en", "together.close.sure"))).to_be_focused(timeout=PATIENCE)
     teacher.keyboard.press("Enter")
-    expect(student.get_by_text(say("zh", "error.class_over"))).to_be_visible(timeout=PATIENCE)
+    expect(student.get_by_text(say("zh", "error.class_over")).first).to_be_visible(timeout=PATIENCE)
 
 
 def test_only_the_holder_of_the_teachers_link_steers(server, screen):
@@ -288,7 +288,7 @@ def test_only_the_holder_of_the_teachers_link_steers(server, screen):
     begin(teacher)
 
     forger = screen(f"{server}/together?lang=en&class={code}&teach=0123456789abcdefghijklmnopqrstuv")
-    expect(forger.get_by_text(say("en", "error.class_secret"))).to_be_visible(timeout=PATIENCE)
+    expect(forger.get_by_text(say("en", "error.class_secret")).first).to_be_visible(timeout=PATIENCE)
     expect(forger.locator(".st-key-class_bar")).to_have_count(0)
     student = screen(f"{server}/together?lang=en&class={code}")
     title(student, "triage")
@@ -320,7 +320,7 @@ def test_only_the_holder_of_the_teachers_link_steers(server, screen):
     assert secret not in second.url, "nor is it in what one goes back to"
     press(second, "together.close.open")
     press(second, "together.close.sure")
-    expect(student.get_by_text(say("en", "error.class_over"))).to_be_visible(timeout=PATIENCE)
+    expect(student.get_by_text(say("en", "error.class_over")).first).to_be_visible(timeout=PATIENCE)
 
 
 def test_two_servers_share_a_class_through_redis(serve, hospital_folder, redis_url, screen, monkeypatch):
@@ -346,5 +346,5 @@ def test_two_servers_share_a_class_through_redis(serve, hospital_folder, redis_u
     until_bars(teacher, "1", "0")
     press(teacher, "together.close.open")
     press(teacher, "together.close.sure")
-    expect(student.get_by_text(say("en", "error.class_over"))).to_be_visible(timeout=PATIENCE)
+    expect(student.get_by_text(say("en", "error.class_over")).first).to_be_visible(timeout=PATIENCE)
     assert redis.Redis.from_url(redis_url).keys("*") == [], "nothing is kept"

@@ -109,13 +109,13 @@ def test_a_torch_that_cannot_compile_leaves_it_to_the_engine(monkeypatch, engine
         raise RuntimeError("not supported")
 
     monkeypatch.setattr(torch.jit, "script", refuse)
-    compiled._compiles.cache_clear()
+    compiled._can_script.cache_clear()
     try:
         other = Engine(engine.model)
         assert other._compiled is None
         equal(other.trace(some_ids(engine.c, 6)), engine.trace(some_ids(engine.c, 6)))
     finally:
-        compiled._compiles.cache_clear()
+        compiled._can_script.cache_clear()
 
 
 @pytest.mark.parametrize("change", [{"kv_lora_rank": 15}, {"moe_intermediate_size": 1024, "hidden_size": 64}])

@@ -6,7 +6,7 @@ const base = await import(new URL("../kit/base.js" + new URL(import.meta.url).se
 const { el } = base;
 
 const TICK = 250; // ms between two looks for what is to be lit
-const ANSWERED = 3000; // ms in which a question that was just answered is brought up, and what it opened with it
+const ANSWERED = 4000; // ms for an answer to open its picture, and for both to be brought up
 const SETTLED = 6; // looks without anything moving, after which a stop has been arrived at
 const PATIENCE = 20_000; // ms after which nothing is scrolled any more, nor waited for
 const LATE = 5000; // ms without an answer after which the bar says so
@@ -77,13 +77,15 @@ class Light {
     this.wanted = light;
     this.asks = asks;
     if (arriving) {
-      this.question = this.above = null;
+      this.question = this.verdict = null;
       this.until = performance.now() + PATIENCE;
       this.still = 0;
       this.far = arriving === "page";
     }
     if (!this.timer) this.timer = setInterval(() => this.look(), TICK);
     this.theirs ??= () => { this.until = 0; }; // whoever scrolls or clicks wants to be where he is
+    this.press ??= (event) => { if (this.question && event.composedPath().includes(this.find(this.question))) this.pressed = performance.now(); };
+    addEventListener("click", this.press, { capture: true });
     for (const what of ["wheel", "touchmove", "pointerdown"]) addEventListener(what, this.theirs, { passive: true, capture: true });
   }
 
@@ -91,6 +93,7 @@ class Light {
     clearInterval(this.timer);
     this.timer = null;
     for (const what of ["wheel", "touchmove", "pointerdown"]) removeEventListener(what, this.theirs, { capture: true });
+    removeEventListener("click", this.press, { capture: true });
     this.out();
   }
 
@@ -122,10 +125,10 @@ class Light {
     if (!found) for (const one of this.wanted) if ((found = this.find(one))) break;
     const asked = found && [this.asks, ...this.wanted].find((one) => this.open(one) === found);
     if (asked) this.question = asked;
-    else if (this.question && found && found !== this.find(this.question)) { // answered: the verdict stays in sight
-      this.above = this.question;
+    else if (this.question && found && found !== this.find(this.question)) {
+      this.verdict = performance.now() < this.pressed + ANSWERED ? this.question : null; // just answered: it stays in sight
       this.question = null;
-      this.until = performance.now() + ANSWERED;
+      if (this.verdict) this.until = performance.now() + ANSWERED;
     }
     if (found !== this.lit || (found && !found.style.outline)) {
       this.out();
@@ -139,8 +142,8 @@ class Light {
       }
     }
     if (!found || performance.now() > this.until) return;
-    const above = this.above && this.find(this.above);
-    if (above ? this.reach(above, true) : this.reach(found)) this.still += 1;
+    const verdict = this.verdict && this.find(this.verdict);
+    if (verdict ? this.reach(verdict, true) : this.reach(found)) this.still += 1;
     else this.still = 0;
     if (this.still >= SETTLED && !busy) this.until = 0;
   }
@@ -300,9 +303,10 @@ class Bar {
 
   // What is lit may be taller than the window, and the page itself is not what the keys would scroll.
   scroll(event) {
-    const main = document.querySelector("[data-testid=stMain]"), page = 0.8 * main.clientHeight;
-    const by = { ArrowDown: 80, ArrowUp: -80, " ": page, Home: -Infinity, End: Infinity }[event.key];
-    if (by === undefined || (event.key === " " && event.composedPath()[0].matches?.("a, button, summary"))) return;
+    const main = document.querySelector("[data-testid=stMain]"), path = event.composedPath();
+    const by = { ArrowDown: 80, ArrowUp: -80, " ": 0.8 * (main?.clientHeight ?? 0), Home: -Infinity, End: Infinity }[event.key];
+    if (by === undefined || !main || (event.key === " " && path[0].matches?.("a, button, summary"))) return;
+    if (path.includes(this.words) && this.words.scrollHeight > this.words.clientHeight) return; // long words scroll themselves
     event.preventDefault();
     this.light.until = 0;
     main.scrollTo({ top: Math.min(Math.max(main.scrollTop + by, 0), main.scrollHeight), behavior: calm() ? "instant" : "smooth" });

@@ -244,7 +244,7 @@ class Drawn extends Plate {
   get type() { return `${this.view.projected ? 12.5 : 11.5}px ${getComputedStyle(this.view.host).fontFamily}`; }
 
   // How wide words will be, before anything is drawn.
-  wide(text) {
+  widthOf(text) {
     const c = this.canvas.getContext("2d");
     c.font = this.type;
     return c.measureText(text).width;
@@ -601,7 +601,7 @@ class Grids extends Drawn {
     const named = rows.count <= 64, left = d.left ?? (named ? 72 : 64), name = 20;
     const side = (wide ? Math.min(room / 2, 600) : room) - left - 2, sx = side / m, sy = side / n;
     const text = (axis, i, most = Infinity) => label(axis, Math.min(i * this.per, axis.count - 1), most);
-    const slanted = named && (sx < 40 || Array.from({ length: m }, (_, k) => this.wide(text(cols, k))).some((one) => one > sx - 6));
+    const slanted = named && (sx < 40 || Array.from({ length: m }, (_, k) => this.widthOf(text(cols, k))).some((one) => one > sx - 6));
     const foot = slanted ? 58 : 20, tall = name + side + foot;
     const start = wide ? left + side + 30 : 3, space = room - start - 3;
     const little = Math.floor(Math.min((space - 6 * (across - 1)) / across, wide ? tall / down - name - 6 : 130));
@@ -779,7 +779,7 @@ class Lines extends Drawn {
     const mark = (i) => axis.labels?.[i]?.slice(0, 7) ?? String(i + (axis.offset ?? 0));
     for (let i = 0; i < n; i += every) {
       let text = mark(i);
-      if (!i && /^[\d.,]+(k|M| \u4e07)?$/.test(text)) { // the first number says what is counted, where there is room for it
+      if (!i && /^[\d.,]+\D{0,3}$/.test(text)) { // the first number says what is counted, where there is room for it
         const named = v.nameOf(axis, i), room = (n > every ? this.x(every) - wide(mark(every)) / 2 : this.width) - 8;
         if (this.x(0) + wide(named) / 2 < room && wide(named) / 2 < this.x(0)) text = named;
       }
@@ -928,7 +928,7 @@ class Table extends Plate {
     };
     this.rowsShown = d.labels.map((label, r) => {
       const picks = d.axes[0] && this.view.data.picks.includes(d.axes[0].name);
-      const name = label.split(/(?<=_)/).flatMap((part) => [part, el("wbr")]); // a field's name may break between its words
+      const name = (label.match(/[^_]*_|[^_]+/g) ?? [label]).flatMap((part) => [part, el("wbr")]); // a field's name may break between its words
       const row = el("tr", {}, el("th", { scope: "row" }, el(picks ? "button" : "span", picks ? { type: "button" } : {}, ...name)), ...d.cells[r].map(cell));
       if (d.axes[0]) {
         const at = { [d.axes[0].name]: d.axes[0].indices[r] };

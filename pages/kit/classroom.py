@@ -453,13 +453,15 @@ def questions(where: str) -> None:
     body()
 
 
-def _do(what: str, *args: object) -> None:
-    """Something that only the teacher may do."""
+def _do(what: str, *args: object) -> bool:
+    """Something that only the teacher may do; whether it was done."""
     if (place := seat()) and place.secret:
         try:
             getattr(rooms(), what)(place.code, place.secret, *args)
+            return True
         except ClassError as error:
             st.session_state[OVER] = error
+    return False
 
 
 def _list(board: Board, where: str) -> None:
@@ -525,7 +527,8 @@ def tally(key: str, options: Sequence[str], said: int | None, right: int) -> Non
 
     @shell.fragment(f"class_tally.{place.page}.{key}", None if poll.shown else RESULTS)
     def body() -> None:
-        if st.session_state.pop(SHOWN, None) == key:
+        if st.session_state.get(SHOWN) == key:
+            del st.session_state[SHOWN]
             st.rerun()  # what the question opens stands outside of this part of the page
         if view := look():
             _bars(key, options, right, view)
@@ -549,8 +552,7 @@ def _bars(key: str, options: Sequence[str], right: int, view: View) -> None:
 def _reveal(key: str) -> None:
     """Show everybody which answer is right. On the teacher's own screen it opens what the question keeps closed, as
     "just show me" does."""
-    _do("reveal", key)
-    if key not in st.session_state:
+    if _do("reveal", key) and key not in st.session_state:
         st.session_state[key], st.session_state[SHOWN] = -1, key
 
 

@@ -297,6 +297,8 @@ def record(experiment: Experiment) -> dict[str, Any] | None:
 def without_record(experiment: Experiment, settings: Any, draw: Callable[[Sequence[dict[str, Any]]], None]) -> NoReturn:
     """Of a page whose story is what was recorded: where that cannot be read, training here and now is what is left."""
     panel(experiment, settings, draw)
+    if not state.get("projector"):
+        shell.door(experiment.name)
     state.publish()
     st.stop()
 

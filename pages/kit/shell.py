@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import RerunException
+from streamlit.runtime.scriptrunner import RerunException, StopException
 
 from pages.kit import plates, state, words
 from pages.kit.controls import control, named
@@ -148,7 +148,7 @@ def _draw(page: st.Page) -> None:
     try:
         guarded(copy(page).run)()  # a page of Streamlit's runs once
         _settled()
-    except RerunException:  # the page itself asked for another run
+    except (RerunException, StopException):  # the page itself asked for another run, or to end here
         _settled()
         raise
     finally:
