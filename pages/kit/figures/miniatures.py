@@ -28,6 +28,7 @@ THIRD = 3  # part of the reading that the curves leave out
 LOSS_DIGITS = 3
 NONE = "–"  # in a table: there is nothing of the kind
 KILO = 1e3  # tokens
+COUNTED = {"myriad": 10 * KILO}  # what languages count tokens in, where it is not the thousand
 MEGA = 1e6  # FLOPs
 TERA = 1e12  # FLOPs
 MILLI = 1e-3  # seconds
@@ -283,8 +284,9 @@ def spent(found: Recorded) -> dict[str, str | float]:
 
 
 def short(count: float) -> str:
-    """Tokens under a curve, to the thousand, in what the language counts in: its words say how many that are."""
-    return t("miniatures.short.count", count=f"{round(count / KILO) * KILO / float(t('miniatures.short.unit')):g}")
+    """Tokens under a curve, to the thousand, in what the language counts in."""
+    unit = COUNTED.get(t("miniatures.short.unit"), KILO)
+    return t("miniatures.short.count", count=f"{round(count / KILO) * KILO / unit:g}")
 
 
 def _band(values: np.ndarray, label: str, role: str) -> dict[str, Any]:
