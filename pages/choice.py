@@ -131,7 +131,7 @@ def draw(points: Sequence[dict[str, Any]]) -> None:
         plates.mount("choice.live", [tasks.curves([points], kind, title, "live")], {})
 
 
-if file := live.record(experiment) if guessed else None:
+if guessed and (file := live.record(experiment)):
     runs, was = file["runs"], file["settings"]
     chapter.explain(
         "choice.tried",

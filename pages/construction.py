@@ -115,7 +115,7 @@ def draw(points: Sequence[dict[str, Any]]) -> None:
         plates.mount("construction.live", construction.trained([points], dict(enumerate(trial.arms))), {})
 
 
-if file := live.record(experiment) if guessed else None:
+if guessed and (file := live.record(experiment)):
     before = queues.recorded(file)
     arms = {before.find(arm.kind): arm for arm in trial.arms}
     ends = {
