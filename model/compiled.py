@@ -6,7 +6,7 @@ starts each operation sooner. Only layers that compute alike are run here, with 
 all; `engine.py` has the rest, is what is meant to be read, and what tests hold this to.
 
 When TorchScript drops its last reference to a tensor that Python also holds, it needs Python's lock. So the weights are
-the module's own and not handed over with every call, and what was kept of the layers is put together here.
+the module's own and not handed over with every call.
 """
 
 # No "from __future__ import annotations" here: TorchScript reads annotations as they are.
@@ -29,7 +29,7 @@ def _choose(
     who stands in each."""
     n, groups, size = choice_scores.shape[0], names.shape[0], names.shape[1]
     grouped = choice_scores.view(n * groups, size)
-    group_scores = grouped.topk(min(2, size), -1, True, False)[0].sum(-1).view(n, groups)
+    group_scores = grouped.topk(min(2, size), -1)[0].sum(-1).view(n, groups)
     kept = group_scores.topk(kept_groups, -1)[1]
     if kept_groups < groups:
         if closed < 0 and k <= kept_groups * size:
@@ -71,9 +71,8 @@ class _Layers(torch.nn.Module):
         gate: str,
         scale: float,
         eps: float,
-    ) -> Tuple[Tensor, List[Tensor]]:  # noqa: UP006
-        """Layers `first` to `end` of `Engine._run`: x; and for all of them (traced) what was before each, between
-        attention and FFN, and the queries."""
+    ) -> Tensor:
+        """Layers `first` to `end` of `Engine._run`."""
         norm_1, norm_q, norm_kv, down = self.weights[0], self.weights[1], self.weights[2], self.weights[3]
         query, out_t, norm_2, ffn_in = self.weights[4], self.weights[5], self.weights[6], self.weights[7]
         ffn_out_t, bias, gate_up = self.weights[8], self.weights[9], self.weights[10]
@@ -83,9 +82,7 @@ class _Layers(torch.nn.Module):
         groups, kept_groups, normed, k = sizes[6], sizes[7], sizes[8], sizes[9]
         closed = 0.0 if gate == "mask_with_zero" else -float("inf")
         new, count = x.shape[0], rows_in.shape[0]
-        befores: List[Tensor] = []  # noqa: UP006
-        betweens: List[Tensor] = []  # noqa: UP006
-        asked: List[Tensor] = []  # noqa: UP006
+        hidden, between, asked = room[8], room[9], room[10]
         turns, each = rope.unsqueeze(1), room[6].shape[2]
         corridors = torch.arange(0, new * groups, groups).unsqueeze(-1)
         names = torch.arange(room[0].shape[2]).view(groups, room[0].shape[2] // max(groups, 1))
@@ -104,17 +101,17 @@ class _Layers(torch.nn.Module):
             rows = cache.narrow(0, past, new)
             torch.cat([c_kv, low.narrow(1, at + 2 * r, p)], 1, out=rows)
             _turn(rows.narrow(1, r, p), rope)
-            queries = torch.nn.functional.linear(c_q, query[index]).view(new, heads, r + p)
+            queries = asked[index if traced else 0]
+            torch.mm(c_q, query[index].t(), out=queries.view(new, heads * (r + p)))
             _turn(queries.narrow(2, r, p), turns)
             memory = cache.narrow(0, 0, past + new)
-            flat = queries.reshape(-1, r + p)
+            flat = queries.view(-1, r + p)
             scores = torch.mm(flat, memory.t()) if mask is None else torch.addmm(mask, flat, memory.t())
             blended = torch.mm(torch.softmax(scores, -1), memory.narrow(1, 0, r)).view(new, heads * r)
             mid = torch.addmm(x, blended, out_t[index])
             if traced:
-                befores.append(x)
-                betweens.append(mid)
-                asked.append(queries)
+                hidden[index].copy_(x.narrow(1, 0, d))
+                between[index].copy_(mid.narrow(1, 0, d))
             # FFN
             u = torch.layer_norm(mid, norm_2[index].shape, norm_2[index], None, eps).narrow(1, 0, d)
             if index < dense:
@@ -151,10 +148,7 @@ class _Layers(torch.nn.Module):
             whose = rows_out.index_select(0, called).view(-1)
             y = torch.embedding_bag(ffn_out_t[index], whose, starts, False, 0, False, said)[0]
             x = torch.addmm(mid, y, both_ways)
-        states: List[Tensor] = []  # noqa: UP006
-        if traced:
-            states = [torch.stack(befores), torch.stack(betweens), torch.stack(asked)]
-        return x, states
+        return x
 
 
 def _scripted(weights: List[List[Tensor]]) -> Any:  # noqa: UP006
@@ -211,24 +205,21 @@ class CompiledLayers:
     def run(
         self, x: Tensor, store: Tensor, past: int, rope: Tensor, mask: Tensor | None, first: int, end: int, record: Any,
         traced: bool, do: Interventions,
-    ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
-        """The residual stream after layer `end`; what was before each layer, (n, T, 2d), between, (n, T, 2d), and the
-        queries, (n, T, H, r + p), of those n that were run (nothing, if not traced).
+    ) -> Tensor:  # fmt: skip
+        """The residual stream after layer `end`, (T, 2d); what was seen on the way stands in `record`.
 
         Of `do` what holds for every layer: k, the gate's rule, the rank of the latent.
         """
         room = [
             record.logits, record.scores, record.choice_scores, record.group_scores, record.raw_weights,
-            record.kept_groups, record.experts, record.factors,
+            record.kept_groups, record.experts, record.factors, record.hidden, record.mid, record.queries,
         ]  # fmt: skip
         constants = [*self.constants, record.row_starts, record.products]
         sizes = [*self.sizes, record.k]
         rank, whole = do.latent_rank, self.sizes[2]
         latent = [layer.latent_directions[:rank] for layer in self.layers] if rank is not None and rank < whole else []
         with torch.jit.optimized_execution(False):  # shapes differ from text to text: nothing to specialise on
-            x, states = self._run(
+            return self._run(
                 x, store, past, rope, mask, first, end, traced, latent, room, constants, sizes, do.gate,
                 self.scale, self.eps,
             )  # fmt: skip
-        return x, states
-

@@ -107,13 +107,17 @@ class _Layer:
 
 
 class _Record:
-    """Room for what the gates do: for every MoE layer when a trace is taken, else one room used again and again."""
+    """Room for what layers and gates do: for every layer when a trace is taken, else one room used again and again."""
 
-    def __init__(self, c: ModelConfig, layers: int, tokens: int, k: int) -> None:
+    def __init__(self, c: ModelConfig, tokens: int, k: int, traced: bool) -> None:
+        every, layers = (c.num_hidden_layers, max(c.num_moe_layers, 1)) if traced else (1, 1)
+
         def room(width: int) -> Tensor:
             return torch.empty(layers, tokens, width)
 
         shared = c.n_shared_experts
+        self.hidden, self.mid = (torch.empty(every + more, tokens, c.hidden_size) for more in (1, 0))
+        self.queries = torch.empty(every, tokens, c.num_attention_heads, c.kv_lora_rank + c.qk_rope_head_dim)
         self.logits, self.scores, self.choice_scores = (room(c.n_routed_experts) for _ in range(3))
         self.group_scores, self.raw_weights = room(c.n_group), room(k)
         self.kept_groups = torch.empty(layers, tokens, c.topk_group, dtype=torch.int64)
@@ -126,11 +130,13 @@ class _Record:
         wanted = (k + shared) * 2 * c.moe_intermediate_size
         self.row_starts = torch.arange(0, tokens * wanted + 1, wanted)
         self.products = torch.zeros(tokens * wanted)  # and what it gives, written over by every layer
-        self.states: list[list[Tensor]] = []  # of one layer after the other, or of many: before, between, queries
         self.boards: list[Tensor] = []  # the selection bias of every MoE layer that ran
 
-    def take_over(self, base: Trace, layers: int) -> None:
-        """The first `layers` MoE layers as `base` saw them."""
+    def take_over(self, base: Trace, start: int, layers: int) -> None:
+        """The first `start` layers, `layers` of them MoE, as `base` saw them."""
+        self.hidden[: start + 1], self.mid[:start] = base.hidden[: start + 1], base.mid[:start]
+        self.queries[:start] = base.queries[:start]
+        self.boards.extend(base.bias[:layers])
         if not layers:  # as when k differs: then the rooms do not even have the same shape
             return
         for mine, theirs in (
@@ -334,16 +340,15 @@ class Engine:
                 end = do.stop_after or c.num_hidden_layers
                 if not traced:  # one room for all layers: who was silenced below speaks again
                     record.factors[..., record.k :] = 1.0
-                x, states = fast.run(x, store, past, rope, mask, index, end, record, traced, do)
-                if traced:
-                    record.states.append(states)
+                x = fast.run(x, store, past, rope, mask, index, end, record, traced, do)
                 record.boards.extend(one.bias for one in self.layers[index:end] if one.bias is not None)
                 break
             mid, queries = self._attend(layer, index, x, store[index], past, rope, mask, do, plain)
             room = max(index - c.first_k_dense_replace, 0) if traced else 0
             after = self._ffn(layer, index, mid, record, room, do)
             if traced:
-                record.states.append([x[None], mid[None], queries[None]])
+                record.hidden[index], record.mid[index] = x[:, : c.hidden_size], mid[:, : c.hidden_size]
+                record.queries[index] = queries
                 if layer.bias is not None:
                     record.boards.append(layer.bias)
             x = after
@@ -355,8 +360,7 @@ class Engine:
         return F.layer_norm(x, self._norm.shape, self._norm, None, self.c.rms_norm_eps)[:, : self.c.hidden_size]
 
     def _record(self, tokens: int, do: Interventions, traced: bool) -> _Record:
-        return _Record(self.c, max(self.c.num_moe_layers, 1) if traced else 1, tokens,
-                       do.num_experts_per_tok or self.c.num_experts_per_tok)  # fmt: skip
+        return _Record(self.c, tokens, do.num_experts_per_tok or self.c.num_experts_per_tok, traced)
 
     @torch.inference_mode()
     def forward(self, ids: list[int], cache: LatentCache | None = None, *, last_only: bool = False,
@@ -382,24 +386,20 @@ class Engine:
         """
         interventions.check(self.c)
         c, cache, record = self.c, self.new_cache(), self._record(len(ids), interventions, True)
-        d, start, x = c.hidden_size, 0, None
+        start, x = 0, None
         if base is not None and base.ids == tuple(ids) and not base.interventions and base.config is c:
             start = interventions.first_layer(c)
         if start and base is not None:
             cache.reserve(len(ids))[:start, : len(ids)] = base.memory[:start]
-            record.take_over(base, max(start - c.first_k_dense_replace, 0))
-            record.boards.extend(base.bias[: max(start - c.first_k_dense_replace, 0)])
-            record.states.append([base.hidden[:start], base.mid[:start], base.queries[:start]])
+            record.take_over(base, start, max(start - c.first_k_dense_replace, 0))
             x = _doubled(base.hidden[start])
         x = self._run(ids, cache, record, True, interventions, False, start, x)
-        befores, betweens, queries = zip(*record.states, strict=True)
-        ran, boards, states = sum(map(len, queries)), record.boards, self._final(x)
+        ran, boards, states = interventions.stop_after or c.num_hidden_layers, record.boards, self._final(x)
+        record.hidden[ran] = x[:, : c.hidden_size]
         return Trace(
             config=c, interventions=interventions, ids=tuple(ids),
-            hidden=torch.cat([part[..., :d] for part in (*befores, x[None])]),
-            mid=torch.cat([part[..., :d] for part in betweens]),
-            queries=queries[0] if len(queries) == 1 else torch.cat(queries), memory=cache.memory[:ran],
-            final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
+            hidden=record.hidden[: ran + 1], mid=record.mid[:ran], queries=record.queries[:ran],
+            memory=cache.memory[:ran], final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
             bias=torch.stack(boards) if boards else torch.empty(0, c.n_routed_experts),
             changed_choice=record.choice_scores[: len(boards)] if interventions else None,
             **record.stages(len(boards)),
