@@ -101,10 +101,14 @@ class Trace:
         called = torch.zeros(*self.chosen.shape[:2], self.config.n_routed_experts, dtype=torch.bool)
         return called.scatter_(2, self.chosen, True)
 
+    def touched(self) -> Tensor:
+        """(M, E) bool: which routed experts any token called on each MoE layer."""
+        called = torch.zeros(self.chosen.shape[0], self.config.n_routed_experts, dtype=torch.bool)
+        return called.scatter_(1, self.chosen.flatten(1), True)
+
     def experts_touched_per_layer(self) -> Tensor:
         """(M,): how many different routed experts this text woke on each MoE layer."""
-        called = torch.zeros(self.chosen.shape[0], self.config.n_routed_experts, dtype=torch.bool)
-        return called.scatter_(1, self.chosen.flatten(1), True).sum(1)
+        return self.touched().sum(1)
 
     @cached_property
     def experts_touched(self) -> int:

@@ -125,7 +125,7 @@ def growth(visit: Visit, crowd: Crowd) -> plates.Plate:
 
 def change(visit: Visit, before: Trace) -> Change:
     """The interns of this sentence beside those of the one before."""
-    old, new = before.woken().any(1), visit.trace.woken().any(1)  # (M, E)
+    old, new = before.touched(), visit.trace.touched()
     return Change(int(old.sum()), int(new.sum()), int((old & new).sum()))
 
 
