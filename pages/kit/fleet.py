@@ -17,9 +17,8 @@ import streamlit as st
 
 from model import UserError, crossings, parallel
 from model.config import ModelConfig
-from pages.kit import budget, shell, state
+from pages.kit import budget, live, shell, state
 from pages.kit.controls import control
-from pages.kit.live import MOST_SEED
 from pages.kit.words import t
 
 UNSEEN = 8.0  # seconds without its page, after which a run is ended
@@ -277,26 +276,11 @@ def _controls(
         st.button(t("ambulances.live.stop"), icon=":material/stop:", key=f"{key}.stop", on_click=trip.ended.set)
     else:
         st.button(t("ambulances.live.start"), icon=":material/play_arrow:", type="primary", key=f"{key}.start",
-                  on_click=_start, args=(key, sentences, processes, checkpoint, c),
-                  disabled=state.locked("training"))  # fmt: skip
+                  on_click=live.start, disabled=state.locked("training"),
+                  args=(key, lambda: fleet().start(sentences, processes, checkpoint, c, state.get("seed"))),
+                  )  # fmt: skip
     control(
         st.segmented_control, "processes", processes, t("ambulances.live.processes"),
         list(range(2, parallel.MOST + 1)), key=f"{key}.processes", required=True, disabled=active,
     )  # fmt: skip
-    control(
-        st.number_input, "seed", state.get("seed"), t("live.seed"), key=f"{key}.seed", tell=state.switched,
-        disabled=active or state.locked("training"), min_value=0, max_value=MOST_SEED, step=1, width=140,
-    )  # fmt: skip
-
-
-def _start(
-    key: str, sentences: Sequence[Sequence[int]], processes: int, checkpoint: str | None, c: ModelConfig
-) -> None:
-    before: Trip | None = st.session_state.get(key)
-    if (before is not None and not before.over) or state.locked("training"):
-        return  # clicked twice, or not to be clicked
-    try:
-        st.session_state[key] = fleet().start(sentences, processes, checkpoint, c, state.get("seed"))
-        st.session_state.pop(f"{key}.error", None)
-    except UserError as error:
-        st.session_state[f"{key}.error"] = error
+    live.seed(key, active)

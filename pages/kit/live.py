@@ -319,8 +319,8 @@ def _controls(key: str, job: Job | None, experiment: Experiment, settings: Any) 
     if not active:
         label = t("live.start" if job is None else "live.again")
         st.button(
-            label, icon=":material/play_arrow:", type="primary", key=f"{key}.start", on_click=_start,
-            args=(key, experiment, settings), disabled=state.locked("training"),
+            label, icon=":material/play_arrow:", type="primary", key=f"{key}.start", on_click=start,
+            args=(key, lambda: gym().start(experiment, settings, state.get("seed"))), disabled=state.locked("training"),
         )  # fmt: skip
     elif job is not None:
         if job.paused:
@@ -328,18 +328,24 @@ def _controls(key: str, job: Job | None, experiment: Experiment, settings: Any) 
         else:
             st.button(t("live.pause"), icon=":material/pause:", key=f"{key}.pause", on_click=job.pause)
         st.button(t("live.stop"), icon=":material/stop:", key=f"{key}.stop", on_click=job.ended.set)
+    seed(key, active)
+
+
+def seed(key: str, active: bool) -> None:
+    """What the run's chances are drawn from; not to be changed while it goes on."""
     control(
         st.number_input, "seed", state.get("seed"), t("live.seed"), key=f"{key}.seed", tell=state.switched,
         disabled=active or state.locked("training"), min_value=0, max_value=MOST_SEED, step=1, width=140,
     )  # fmt: skip
 
 
-def _start(key: str, experiment: Experiment, settings: Any) -> None:
-    before: Job | None = st.session_state.get(key)
+def start(key: str, begin: Callable[[], Any]) -> None:
+    """Keep the run that `begin` gives (it has `over`) for this visit, or why it gives none."""
+    before = st.session_state.get(key)
     if (before is not None and not before.over) or state.locked("training"):
         return  # clicked twice, or not to be clicked
     try:
-        st.session_state[key] = gym().start(experiment, settings, state.get("seed"))
+        st.session_state[key] = begin()
         st.session_state.pop(f"{key}.error", None)
     except UserError as error:
         st.session_state[f"{key}.error"] = error
