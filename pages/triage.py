@@ -79,7 +79,7 @@ plates.mount("triage.everybody", [triage.used(c)], picked)
 
 chapter.explain(
     "triage.touch",
-    code=[source(ENGINE, "Engine._attend")],
+    code=[source(ENGINE, "Engine._attend", start="weights = attention_weights", end="return torch.addmm(x, blended")],
     tex={"floor": visit.floor},
     floor=visit.floor,
     token=visit.name(),
