@@ -10,7 +10,7 @@ const picture = () => import(new URL("../kit/picture.js" + new URL(import.meta.u
 const LIT = 1, CLOSED = 2; // bits of a mask
 const LONG = 44; // letters of a table's cell that had better break into lines
 const WIDE = /[\u3000-\u303f\uff00-\uffef]$/; // ends with a Chinese sign, which brings its own space
-const FIGURE = /^(–|[<>]?−?\d[\d,.]*(–\d[\d,.]*)?(\s?[^\d\s(\uff08]{1,6})?)$/; // a number or two, with a unit or without; or none
+const FIGURE = /^([–?]|[<>]?−?\d[\d,.]*(–\d[\d,.]*)?(\s?[^\d\s(\uff08]{1,6})?)$/; // a number or two, with a unit or without; or none, or what is not told yet
 // Lines are told apart without colour too; the key draws the same strokes and gaps.
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [14, 5]];
 // The desk's pale gold is for areas; by day a line of it would hardly be seen.
