@@ -217,6 +217,9 @@ def test_what_a_change_did(look, change):
     now = department.now(visit, d, done[0].trace)
     assert lit(now) == sorted(alone.chosen[1, 6].tolist())
     assert values(now).sum() == pytest.approx(float(alone.weights[1, 6].sum()), abs=1e-5)
+    if change == "silence_shared":  # nothing moves in the picture of the rooms: it says where the nurse went
+        before = department.now(visit, d, visit.trace)["note"]
+        assert now["note"] != before and now["note"] == words.t("department.now.silent", note=before)
     for key, filled in department.found(visit, d, change, done):
         assert all(words.say(lang, f"department.{key}", **filled) for lang in LANGUAGES)
 

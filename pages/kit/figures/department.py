@@ -572,9 +572,12 @@ def now(visit: Visit, d: Desk, changed: Trace) -> plates.Plate:
         {"role": "intern", "text": t("department.now.after")},
         {"role": "ink", "mark": "line", "text": t("department.now.before")},
     ]
-    return _all(
+    plate = _all(
         visit, "now", spread(new), before=spread(d), mask=_mask(visit, new.called, new.open), key=key, said=said
     )
+    if visit.layer in changed.interventions.silence_shared:  # whom the picture of the rooms cannot show
+        plate["note"] = t("department.now.silent", note=plate["note"])
+    return plate
 
 
 def drift(visit: Visit, done: Sequence[Case]) -> plates.Plate:
