@@ -152,7 +152,10 @@ def test_a_question_is_asked_lit_up_put_away_and_deleted(rooms):
     first, second = rooms.look(code).board.questions
     assert (first.text, second.text) == ("Why 58, not 61?", "<b>**面**</b> $x$ ![a](http://x)")
     rooms.light(code, secret, second.id)
-    assert rooms.look(code).board.question == second.text
+    assert rooms.look(code).board.question == second.text and not rooms.look(code).board.gone_on
+    rooms.show(code, secret, "triage", {})
+    assert rooms.look(code).board.question == second.text and rooms.look(code).board.gone_on
+    rooms.light(code, secret, second.id)
     rooms.light(code, secret, None)
     assert rooms.look(code).board.question is None
     rooms.light(code, secret, first.id)

@@ -274,7 +274,11 @@ def test_a_lesson_on_a_projector_and_on_a_students_phone(server, screen):
         teacher.keyboard.down("Enter")  # held: it opens, closes and opens
         teacher.wait_for_timeout(100)
     teacher.keyboard.up("Enter")
+    expect(teacher.get_by_test_id("stPopoverBody")).to_be_focused(timeout=PATIENCE)
+    teacher.keyboard.press("Enter")  # once more: what cannot be undone is not done by it
+    teacher.keyboard.press("Tab")
     expect(teacher.get_by_role("button", name=say("en", "together.close.sure"))).to_be_focused(timeout=PATIENCE)
+    expect(student.locator(".st-key-class_bar")).to_be_visible()
     teacher.keyboard.press("Enter")
     expect(student.get_by_text(say("zh", "error.class_over")).first).to_be_visible(timeout=PATIENCE)
 

@@ -42,7 +42,12 @@ function intoPopovers() {
     let until = null;
     const look = () => {
       until ??= performance.now() + REST;
-      const first = document.querySelector("[data-testid=stPopoverBody]")?.querySelector("button:not(:disabled), input:not(:disabled), textarea, a[href]");
+      const body = document.querySelector("[data-testid=stPopoverBody]");
+      let first = body?.querySelector("button:not(:disabled), input:not(:disabled), textarea, a[href]");
+      if (first?.closest(".st-key-class_close")) { // a second Enter does not do what cannot be undone: it is one Tab away
+        body.tabIndex = -1;
+        first = body;
+      }
       if (first) first.focus();
       else if (performance.now() < until) requestAnimationFrame(look);
     };

@@ -81,12 +81,18 @@ class Board:
     asked: int = 0  # questions so far
     questions: list[Question] = field(default_factory=list)
     lit: int | None = None  # id of the question that is on every screen
+    lit_turn: int = 0  # the turn at which it was lit up
     polls: dict[str, Poll] = field(default_factory=dict)  # by the question's place on its page
 
     @property
     def question(self) -> str | None:
         """The text that is lit up."""
         return next((one.text for one in self.questions if one.id == self.lit), None)
+
+    @property
+    def gone_on(self) -> bool:
+        """Whether the teacher has shown something else since it was lit up."""
+        return self.turn != self.lit_turn
 
     def text(self) -> str:
         """As the store keeps it."""
@@ -276,7 +282,7 @@ class Classes:
         """Put a question on every screen that follows; None puts it away."""
 
         def change(board: Board) -> bool:
-            new, board.lit = board.lit != id, id
+            new, board.lit, board.lit_turn = board.lit != id, id, board.turn
             return new
 
         self._change(code, change, secret)

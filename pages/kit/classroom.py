@@ -389,7 +389,8 @@ def _told(place: Seat, view: View, how: str) -> str:
     if board.question and (place.teaches or place.following):
         lit, text = html.escape(t("together.lit")), html.escape(board.question)
         quote = f'<blockquote dir="auto">{text}</blockquote>'
-        told += f'<figure class="class-lit"><figcaption>{lit}</figcaption>{quote}</figure>'
+        small = " small" if board.gone_on else ""  # large type for what is talked about, room for what comes after it
+        told += f'<figure class="class-lit{small}"><figcaption>{lit}</figcaption>{quote}</figure>'
     return told
 
 

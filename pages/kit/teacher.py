@@ -183,7 +183,7 @@ def bar(page: str) -> None:
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="projector_bar"):
         for other, words_key, icon in ((at - 1, "chapter.back", "back"), (at + 1, "chapter.next", "forward")):
-            if 0 <= other < len(names) and not state.hidden("pages"):
+            if 0 <= other < len(names) and not state.hidden("pages") and not state.get("lesson"):  # that has its own
                 path, key, _ = shell.PAGES[other]
                 st.page_link(path, label=t(words_key, page=t(key)), icon=f":material/arrow_{icon}:")
         _fullscreen(
