@@ -334,11 +334,11 @@ def woken(p: Paper) -> Exercise:
     how = "most_full" if tokens * c.num_experts_per_tok > c.n_routed_experts else "most_apart"
     return p.exercise(
         "woken", "abc" if p.depth == "story" else "abcd", tokens=tokens, interns=interns, all=all_, touched=touched,
-        most=most, how=p.say(f"woken.{how}", tokens=tokens, interns=interns, most=most, all=all_), share=put(share),
-        chance=put(chance), called=c.num_experts_per_tok, rooms=c.n_routed_experts,
-        given={"tokens": tokens, "interns": interns, "all": all_, "touched": touched,
+        dark=all_ - touched, most=most, how=p.say(f"woken.{how}", tokens=tokens, interns=interns, most=most, all=all_),
+        share=put(share), chance=put(chance), called=c.num_experts_per_tok, rooms=c.n_routed_experts,
+        given={"tokens": tokens, "interns": interns, "all": all_, "dark": all_ - touched,
                "called": c.num_experts_per_tok, "rooms": c.n_routed_experts},
-        found={"least": interns, "most": most, "share": put(share)}
+        found={"least": interns, "most": most, "touched": f"{touched:,}", "share": put(share)}
         | ({} if p.depth == "story" else {"chance": put(chance)}),
     )  # fmt: skip
 
@@ -348,7 +348,9 @@ def floors(p: Paper) -> Exercise:
     last, rows_, desk = p.c.num_hidden_layers, ROWS - 1, p.c.first_k_dense_replace
     shown = sorted({1, *(desk + round((last - desk) * i / (rows_ - 1)) for i in range(rows_)), last} - {0})
     said = p.visit.house.live.engine.lens(p.trace, p.visit.token).argmax(-1).tolist()
-    told = [chapter.bare(p.word(said[floor])) for floor in shown]
+    several = list(dict.fromkeys(said[floor] for floor in shown))
+    called = dict(zip(several, p.apart(several), strict=True))  # \uff1f and ? are two answers
+    told = [called[said[floor]] for floor in shown]
     same = [one == told[-1] for one in told]
     steady = next(i for i in range(len(told)) if all(same[i:]))
     yes, no = (words.say(p.lang, f"worksheet.{which}") for which in ("yes", "no"))
