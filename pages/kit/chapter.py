@@ -248,7 +248,8 @@ def equations(page: str, section: str, values: Mapping[str, str | float]) -> lis
         text, last = tex_number(value), match.string[: match.start()].rstrip()[-1:]
         return text.strip("()") if last == "=" else text  # what follows = needs no brackets
 
-    return [re.sub(r"@(\w+)@", put, _worded(page, equation)) for equation in _maths(page)[section]["tex"]]
+    made = [re.sub(r"@(\w+)@", put, _worded(page, equation)) for equation in _maths(page)[section]["tex"]]
+    return [re.sub(r"(\\q?quad)\s", r"\1\\allowbreak ", one) for one in made]  # on a phone a line may end in a gap
 
 
 def _worded(page: str, equation: str) -> str:
