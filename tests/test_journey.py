@@ -268,6 +268,17 @@ def test_half_a_character_in_a_link_is_text_like_any_other(house, name):
     assert page.locator(".st-key-sentence_box input").input_value().startswith("a")
 
 
+def test_the_menu_of_a_phone_makes_way_for_the_page_that_was_chosen(house):
+    page = house("lobby", width=390, lang="en")
+    settle(page)
+    page.get_by_test_id("stExpandSidebarButton").click()
+    door = page.get_by_test_id("stSidebarNavLink").filter(has_text=words.say("en", "nav.department"))
+    expect(door).to_be_in_viewport()
+    door.click()
+    title(page, "department", "en")
+    expect(door).not_to_be_in_viewport()
+
+
 # -- for everybody -----------------------------------------------------------------------------------------------------
 
 # Faults that are Streamlit's own, by rule and place, with the reason. Nothing else is left out.

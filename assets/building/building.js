@@ -449,6 +449,7 @@ class View {
 
   stand(floor) {
     if (this.walk != null) this.stop();
+    if (this.hover && this.hover.floor !== floor) this.hover = null; // what a finger looked at stays until it looks elsewhere
     this.choose({ floor });
     this.draw();
   }
@@ -461,7 +462,7 @@ class View {
     const enters = at.room != null && this.layerOf(at.floor) >= 0 && (!touch || again);
     if (enters) return this.visit(at.floor, at.room);
     this.stand(at.floor);
-    this.point(at);
+    this.point({ ...at, touch });
   }
 
   chipKey(event) {
@@ -499,6 +500,7 @@ class View {
   toggleWalk() {
     if (this.walk != null) return this.pause();
     if (this.held("floor")) return;
+    if (this.hover?.touch) this.hover = null;
     const top = this.data.shape.floors;
     this.walk = this.floor >= top ? 1 : this.floor;
     let before = performance.now();
@@ -793,7 +795,9 @@ class View {
       lines.push(called ? this.say("tip_called", { weight: this.fixed(called.weight, 2) }) : this.say(open ? "tip_open" : "tip_closed"));
       lines.push(this.say("tip_scores", { score: this.fixed(score, 2), bias: this.fixed(bias, 3) }));
     }
-    return this.held("room") || (this.held("floor") && floor !== this.floor) ? lines : [...lines, this.say("tip_go")];
+    const { touch, glass } = this.hover; // a finger enters through the enlarged floor
+    if (this.held("room") || (this.held("floor") && floor !== this.floor) || (touch && !glass)) return lines;
+    return [...lines, this.say(touch ? "tip_again" : "tip_go")];
   }
 
   drawTip(g) {
@@ -810,7 +814,7 @@ class View {
       c.strokeRect(g.x(h.room) + (g.room - w) / 2 - g.px(1.5), g.px(16), w + g.px(3), c.canvas.height - g.px(35));
     }
     if (!h) return;
-    const tip = h.glass ? this.glassTip : this.tip, key = `${h.floor} ${h.room} ${this.token} ${this.follow} ${this.detail.token} ${this.data.lang}`;
+    const tip = h.glass ? this.glassTip : this.tip, key = `${h.floor} ${h.room} ${h.touch} ${this.token} ${this.follow} ${this.detail.token} ${this.data.lang}`;
     if (tip.dataset.of !== key) tip.replaceChildren(...this.tipLines().map((text) => el("p", { text })));
     tip.dataset.of = key;
     const middle = h.room == null || this.layerOf(h.floor) < 0 ? (g.left + g.right) / 2 : g.x(h.room) + g.room / 2;

@@ -55,6 +55,14 @@ function intoPopovers() {
   }, true);
 }
 
+// On a phone the menu lies over the page; whoever has chosen one from it wants to see that.
+function menuMakesWay() {
+  document.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || !event.target.closest?.("[data-testid=stSidebarNavLink]")) return;
+    setTimeout(() => document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click());
+  });
+}
+
 export default function ({ data: sent, setTriggerValue }) {
   const data = JSON.parse(new TextDecoder().decode(sent));
   document.documentElement.lang = data.lang;
@@ -73,6 +81,7 @@ export default function ({ data: sent, setTriggerValue }) {
     window.hospitalWatch.observe(document.body, { childList: true, subtree: true });
     oneStepARun();
     intoPopovers();
+    menuMakesWay();
   }
   tidy();
   try {

@@ -169,7 +169,7 @@ def data(one: Walk) -> dict[str, Any]:
                      for number in range(len(each[visit.token]))],
         "words": {
             "plates": words.group("plates"),
-            "building": {**words.group("building"), "tip_go": t("record.file.no_door")},
+            "building": {**words.group("building"), **dict.fromkeys(("tip_go", "tip_again"), t("record.file.no_door"))},
         },
     }  # fmt: skip
 
