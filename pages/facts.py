@@ -23,12 +23,13 @@ def room(one: facts.Claim) -> chapter.Room:
 
 
 asked = facts.claim(state.get("claim"))
+kept = asked if chapter.guessed(room(asked), QUESTION) else facts.after(asked, ())  # its verdict would be the answer
 
 # -- judge one
 
 chapter.explain(
     "facts.judge",
-    code=[library.entry("facts", "claim", asked.key), source(KIT, "values"), source(KIT, "source")],
+    code=[library.entry("facts", "claim", kept.key), source(KIT, "values"), source(KIT, "source")],
     tex=facts.equations(),
 )
 judged = chapter.predict(

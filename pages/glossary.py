@@ -37,10 +37,11 @@ asked = glossary.asked(state.get("asked"))
 if asked == term:  # its answer stands above
     asked = glossary.after(asked, ())
 options = glossary.options(asked)
+kept = asked if chapter.guessed(room(asked), QUESTION) else glossary.after(asked, ())  # its field would be the answer
 chapter.explain(
     "glossary.two",
     code=[
-        library.entry("terms", "term", asked.key),
+        library.entry("terms", "term", kept.key),
         source("model/config.py", "ModelConfig", start="vocab_size: int", end="eos_token_id: int"),
     ],
     tex=glossary.equations(),

@@ -387,6 +387,14 @@ def test_a_phone_needs_no_sideways_scrolling(server, tab, lang):
         assert v.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_code_in_a_list_is_set_as_code(server, tab):
+    """Between backticks in the words, and without them on the screen."""
+    page = tab(1280, 900)
+    page.goto(f"{server}/check?lang=en&depth=code")
+    expect(page.locator(".cards code").first).to_have_text("hashlib.sha256", timeout=PATIENCE)
+    assert "`" not in "".join(page.locator(".cards p").all_inner_texts())
+
+
 def test_first_visitor_of_a_fresh_server_by_deep_link(serve, clinic_folder, tab):
     fresh = serve(clinic_folder)
     v = Visit(tab(at=fresh), fresh).open("/?lang=zh&s=医生&token=1&floor=2")

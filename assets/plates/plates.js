@@ -1020,7 +1020,7 @@ class Cards extends Plate {
       ...(badge ? [el("span", { class: `badge ${badge.look ?? ""}` }, el("i", { "aria-hidden": "true", text: badge.sign }), badge.text)] : []));
     if (badge?.role) left.lastChild.style.setProperty("--role", `var(--${badge.role})`);
     const right = el("div", { class: card.pair ? "pair" : "" }, ...(card.parts ?? []).map(({ label, text, lang, soft }) =>
-      el("p", { class: soft ? "soft" : "", ...(lang ? { lang } : {}) }, ...(label ? [el("b", {}, ...this.marked(label)), WIDE.test(label) ? "" : " "] : []), ...this.marked(text))));
+      el("p", { class: soft ? "soft" : "", ...(lang ? { lang } : {}) }, ...(label ? [el("b", {}, ...this.marked(label)), WIDE.test(label) ? "" : " "] : []), ...this.coded(text))));
     const more = el("p", { class: "more" });
     for (const { text, href } of card.links ?? []) more.append(href ? el("a", { href, target: "_blank", rel: "noopener noreferrer", text }) : el("span", { text }));
     if (card.door) more.append(this.door(card.door));
@@ -1040,6 +1040,9 @@ class Cards extends Plate {
     };
     return link;
   }
+
+  // What stands between backticks is code.
+  coded(text) { return text.split("`").flatMap((part, i) => (i % 2 ? el("code", {}, ...this.marked(part)) : this.marked(part))); }
 
   // The text, with what was looked for marked in it.
   marked(text) {

@@ -51,9 +51,10 @@ def told() -> list[Term]:
 
 
 def asked(key: str | None) -> Term:
-    """The word to be guessed; the one to begin with where none is named, or where the named one has no counterpart."""
+    """The word to be guessed; the one to begin with where none is named, or where the named one has no counterpart:
+    not the intern, whose other names the page tells in its first sentence."""
     one = term(key)
-    return one if one in told() else terms.terms()["n_routed_experts"]
+    return one if one in told() else terms.terms()["n_shared_experts"]
 
 
 def after(one: Term, guessed: Sequence[str]) -> Term:
