@@ -32,8 +32,8 @@ import sys
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from websockets.exceptions import WebSocketException
 
 ROOT = Path(__file__).resolve().parents[1]
 
-MOST_LEARNERS, MOST_SECONDS = 200, 3600.0
+MOST_LEARNERS, MOST_SECONDS, MOST_SERVERS = 200, 3600.0, 4
 EVERY = 5.0  # seconds between two turns of a learner, on average
 PATIENCE = 60.0  # seconds after which an answer counts as lost
 FIRST = 240.0  # the same for the first visitor, for whom torch is brought in: other work may have the cores
@@ -372,7 +372,9 @@ async def _learn(
             meeting.one_more()
 
 
-async def _class(url: str, learners: int, seconds: float, burst: bool, tally: Tally, every: float) -> dict[str, float]:
+async def _class(
+    urls: Sequence[str], learners: int, seconds: float, burst: bool, tally: Tally, every: float
+) -> dict[str, float]:
     """All of them at once; how long it took, and when the last answer to a burst came (ms)."""
     meeting, begun, told = Meeting(learners), [0.0], [0.0]
 
@@ -392,7 +394,7 @@ async def _class(url: str, learners: int, seconds: float, burst: bool, tally: Ta
 
     async def come(number: int) -> None:
         await asyncio.sleep(0.05 * number)  # through the door one after the other
-        await _learn(url, number, tally, meeting, walk)
+        await _learn(urls[number // 2 % len(urls)], number, tally, meeting, walk)  # both languages everywhere
 
     async with asyncio.TaskGroup() as group:
         for number in range(learners):
@@ -402,9 +404,9 @@ async def _class(url: str, learners: int, seconds: float, burst: bool, tally: Ta
 
 @dataclass
 class Watch:
-    """The server's process: memory and the time of cores that it took, it and what it started."""
+    """The servers' processes: memory and the time of cores that they took, they and what they started."""
 
-    process: psutil.Process
+    processes: Sequence[psutil.Process]
     rss: list[tuple[float, float]] = field(default_factory=list)  # (seconds, MB)
 
     def memory(self) -> float:
@@ -415,7 +417,7 @@ class Watch:
         return sum(sum(one.cpu_times()[:2]) for one in self._family())
 
     def _family(self) -> list[psutil.Process]:
-        return [self.process, *self.process.children(recursive=True)]
+        return [member for one in self.processes for member in (one, *one.children(recursive=True))]
 
     async def look(self) -> None:
         start = time.perf_counter()
@@ -424,15 +426,17 @@ class Watch:
             await asyncio.sleep(SAMPLE)
 
 
-async def run(url: str, process: psutil.Process | None, scenario: Scenario, every: float = EVERY) -> dict[str, Any]:
-    """One scenario; what it found, as a table's row."""
+async def run(
+    urls: Sequence[str], processes: Sequence[psutil.Process], scenario: Scenario, every: float = EVERY
+) -> dict[str, Any]:
+    """One scenario; what it found, as a table's row. With several servers each has its share of the learners."""
     if not 1 <= scenario.learners <= MOST_LEARNERS or not 0 <= scenario.seconds <= MOST_SECONDS:
         raise SystemExit(f"At most {MOST_LEARNERS} learners for {MOST_SECONDS:.0f} seconds.")
-    tally, watch = Tally(), Watch(process) if process else None
+    tally, watch = Tally(), Watch(processes) if processes else None
     looking = asyncio.create_task(watch.look()) if watch else None
     before, own = watch.cpu() if watch else 0.0, time.process_time()
     try:
-        took = await _class(url, scenario.learners, scenario.seconds, scenario.burst, tally, every)
+        took = await _class(urls, scenario.learners, scenario.seconds, scenario.burst, tally, every)
     finally:
         if looking:
             looking.cancel()
@@ -571,6 +575,8 @@ async def main() -> int:
     parser.add_argument("--every", type=float, default=EVERY, help="seconds between two turns of a learner")
     parser.add_argument("--url", help="a server that runs already, on this machine")
     parser.add_argument("--pid", type=int, help="its process, whose memory is looked at")
+    parser.add_argument("--servers", type=int, default=1, choices=range(1, MOST_SERVERS + 1), help="as many processes, each "
+                        "with its share of the learners, as behind a proxy that keeps a visit where it began")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--strict", action="store_true", help="exit status 1 also where a figure is not what is asked")
     args = parser.parse_args()
@@ -578,24 +584,26 @@ async def main() -> int:
     own = {"learners": args.learners, "seconds": args.seconds}
     chosen = [Scenario(**{**vars(one), **{k: v for k, v in own.items() if v is not None}}) for one in chosen]
 
-    async def all_of_it(url: str, process: psutil.Process | None) -> int:
-        begun = await warm(url)
-        if not args.json:
-            print(f"first visitor {begun['first_ms']} ms, then all pages once {begun['pages_ms']} ms", flush=True)
+    async def all_of_it(urls: Sequence[str], processes: Sequence[psutil.Process]) -> int:
+        for url in urls:
+            begun = await warm(url)
+            if not args.json:
+                print(f"first visitor {begun['first_ms']} ms, then all pages once {begun['pages_ms']} ms", flush=True)
         runs = []
         for one in chosen:
-            runs.append(await run(url, process, one, args.every))
+            runs.append(await run(urls, processes, one, args.every))
             if not args.json:
                 print(show(runs[-1]), flush=True)
         if args.json:
-            print(json.dumps({"warm": begun, "cores": os.cpu_count(), "runs": runs}))
+            print(json.dumps({"warm": begun, "cores": os.cpu_count(), "servers": len(urls), "runs": runs}))
         good = ("none lost", "no error", "nobody else's")
         return int(any(not so for one in runs for what, so in one["asked"].items() if args.strict or what in good))
 
     if args.url:
-        return await all_of_it(local(args.url), psutil.Process(args.pid) if args.pid else None)
-    with server() as (url, process):
-        return await all_of_it(url, process)
+        return await all_of_it([local(args.url)], [psutil.Process(args.pid)] if args.pid else [])
+    with ExitStack() as stack:
+        urls, processes = zip(*(stack.enter_context(server()) for _ in range(args.servers)), strict=True)
+        return await all_of_it(urls, processes)
 
 
 if __name__ == "__main__":

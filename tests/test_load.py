@@ -22,8 +22,8 @@ def found() -> dict:
     """Six learners who do something every second, then six sentences in one instant."""
     with load.server() as (url, process):
         apart(load.warm(url))
-        walk = apart(load.run(url, process, Scenario("few", 6, 8.0), every=1.0))
-        burst = apart(load.run(url, process, Scenario("few at once", 6, 0.0, burst=True)))
+        walk = apart(load.run([url], [process], Scenario("few", 6, 8.0), every=1.0))
+        burst = apart(load.run([url], [process], Scenario("few at once", 6, 0.0, burst=True)))
         same = apart(equal_sentences(url))
         beside = apart(beside_a_flood(url, process))
         return {"walk": walk, "burst": burst, "same": same, "beside": beside}
@@ -47,7 +47,7 @@ async def beside_a_flood(url: str, process) -> dict:
             await socket.send(turn)
 
     window = asyncio.create_task(flood())
-    found = await load.run(url, process, Scenario("beside a flood", 3, 5.0), every=1.0)
+    found = await load.run([url], [process], Scenario("beside a flood", 3, 5.0), every=1.0)
     ended.set()
     await asyncio.gather(window, return_exceptions=True)
     return found
@@ -163,13 +163,20 @@ def test_this_machine_is_spoken_to(url):
 @pytest.mark.parametrize("change", [{"learners": 0}, {"learners": load.MOST_LEARNERS + 1}, {"seconds": load.MOST_SECONDS + 1}, {"seconds": -1.0}])
 def test_it_is_bounded(change):
     with pytest.raises(SystemExit):
-        apart(load.run("http://127.0.0.1:1", None, dataclasses.replace(load.SCENARIOS["class"], **change)))
+        apart(load.run(["http://127.0.0.1:1"], [], dataclasses.replace(load.SCENARIOS["class"], **change)))
 
 
 def test_nobody_there():
     """No server: everybody is lost, and it ends."""
-    one = apart(load.run("http://127.0.0.1:9", None, Scenario("empty", 2, 1.0)))
+    one = apart(load.run(["http://127.0.0.1:9"], [], Scenario("empty", 2, 1.0)))
     assert one["lost"] == 2 and not one["asked"]["none lost"] and "connection: " in " ".join(one["told"])
+
+
+def test_several_servers_share_the_learners():
+    """Of two servers one is not there: half of the learners are lost with it."""
+    with load.server() as (url, process):
+        one = apart(load.run([url, "http://127.0.0.1:9"], [process], Scenario("half", 4, 0.0, burst=True)))
+    assert one["lost"] == 2 and one["all"]["count"] == 2 and not one["wrong"]
 
 
 def test_what_is_asked_is_what_was_agreed():
