@@ -64,7 +64,8 @@ with st.container(border=True, key="quiz card"):
             on_click=answers.setdefault, args=(at, quiz.SKIPPED),
         )  # fmt: skip
     if said is None:
-        st.caption(t("quiz.keys", options=len(one.options)))
+        with st.container(key="quiz-keys"):  # away where there is no keyboard
+            st.caption(t("quiz.keys", options=len(one.options)))
     else:
         how = "right" if said == one.right else "wrong"
         why = one.why(lang, markup=True)

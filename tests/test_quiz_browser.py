@@ -56,6 +56,18 @@ def test_a_quiz_by_keyboard_alone(visitor):
     expect(page.get_by_role("heading", name=say("quiz.result.title"))).to_be_visible()  # nothing that was answered is lost
 
 
+def test_keys_are_spoken_of_where_there_are_some(server, browser, visitor):
+    told = re.compile("^By keyboard")
+    expect(visitor("quiz?lang=en&quiz=7").get_by_text(told)).to_be_visible(timeout=PATIENCE)
+    phone = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = phone.new_page()
+    page.goto(f"{server}/quiz?lang=en&quiz=7")
+    expect(page.locator(".st-key-quiz-options button").first).to_be_enabled(timeout=PATIENCE)
+    expect(page.get_by_text(told)).to_have_count(1)
+    expect(page.get_by_text(told)).to_be_hidden()
+    phone.close()
+
+
 def test_digits_in_the_sentence_answer_nothing(visitor):
     page = visitor("quiz?lang=en&s=a&quiz=7")
     box = page.locator(".st-key-sentence_box input")
