@@ -70,6 +70,14 @@ class Way {
   }
 }
 
+// The next Tab goes to the first button in there. Nothing is focused by it: the arrows still scroll.
+function tabFrom(node) {
+  node.tabIndex = -1;
+  node.focus({ preventScroll: true });
+  node.blur();
+  node.removeAttribute("tabindex");
+}
+
 // -- the light ---------------------------------------------------------------------------------------------------------
 
 class Light {
@@ -138,6 +146,7 @@ class Light {
         found.style.setProperty("outline", "3px solid currentColor");
         found.style.setProperty("outline-offset", document.documentElement.hasAttribute("data-projector") ? "4px" : "10px"); // headings stand close there
         found.style.setProperty("border-radius", "6px");
+        if (asked && document.activeElement === document.body) tabFrom(found);
         if (!calm()) this.pulse = found.animate([{ outlineColor: "transparent" }, { outlineColor: "currentColor" }], { duration: 700, iterations: 2 });
       }
     }
