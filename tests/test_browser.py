@@ -138,6 +138,28 @@ def test_mouse_reads_a_room_chooses_a_floor_and_goes_through_a_door(visit):
     expect(v.floor().first).to_have_value("30", timeout=PATIENCE)
 
 
+def test_a_finger_reads_a_room_and_enters_through_the_enlarged_floor(visit):
+    """What it looked at lies over the house only until it goes to another floor."""
+    v = visit.open("/?lang=en&s=Doctor")
+    tap = """(canvas, [x, y]) => canvas.dispatchEvent(
+      new PointerEvent("click", { pointerType: "touch", clientX: x, clientY: y, bubbles: true, composed: true }))"""
+    tip, enter = v.page.locator(".tip"), words.say("en", "building.tip_again")
+    v.page.locator(".people").evaluate(tap, list(v.at(0.5, 30)))
+    expect(tip.first).to_contain_text("Floor 30, corridor")
+    expect(tip.first).not_to_contain_text(words.say("en", "building.tip_go"))
+    v.floor().press("ArrowLeft")
+    v.until_link(floor="29", room=None)
+    expect(tip.first).to_be_hidden()
+    pane = v.page.locator(".pane")
+    box = pane.bounding_box()
+    middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+    pane.evaluate(tap, middle)
+    expect(tip.last).to_contain_text(enter)
+    assert "room" not in v.link()
+    pane.evaluate(tap, middle)
+    assert v.until(lambda: "room" in v.link()) and v.link()["floor"] == "29"
+
+
 def test_keyboard_alone_goes_through_a_door(visit):
     v = visit.open("/?lang=en&s=Doctor&floor=10")
     box = v.page.locator(".st-key-sentence_box input")
