@@ -203,6 +203,28 @@ def test_keys_that_belong_to_others(house):
     at_stop(page, 1)
 
 
+def test_a_sentence_that_is_being_written_is_not_lost(house):
+    """The first press takes it in, the second goes on with it."""
+    page = house("lobby", lesson=20, stop="woken")
+    at_stop(page, 0)
+    box = page.locator(".st-key-sentence_box input")
+    box.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("Who sees my teacher?")
+    page.keyboard.press("PageDown")
+    until(page, lambda: link(page).get("s") == "Who sees my teacher?")
+    at_stop(page, 0)
+    page.keyboard.press("PageDown")
+    at_stop(page, 1)
+    expect(box).to_have_value("Who sees my teacher?")
+    box.click()
+    page.keyboard.type("!")
+    page.keyboard.press("Enter")
+    until(page, lambda: link(page).get("s", "").endswith("!"))
+    page.keyboard.press("PageDown")  # from the box, where nothing is waiting
+    at_stop(page, 2)
+
+
 def test_the_arrows_scroll_what_is_taller_than_the_window(house):
     page = house("department", height=700, calm=True, lesson=20, stop="eight")
     at_stop(page, [stop.key for stop in LESSON.stops].index("eight"))

@@ -219,6 +219,7 @@ class Bar {
     this.host = host;
     this.size = new ResizeObserver(() => document.documentElement.style.setProperty("--lesson", `${this.bar.offsetHeight}px`));
     this.heard = (event) => this.key(event);
+    this.met = (event) => { this.had = event.composedPath()[0].value; };
   }
 
   // On its way. When nothing comes, somebody before a class must not have to guess why.
@@ -231,6 +232,7 @@ class Bar {
   stop() {
     clearTimeout(this.late);
     removeEventListener("keydown", this.heard);
+    removeEventListener("focusin", this.met);
     this.size.disconnect();
     this.light.stop();
     document.documentElement.style.removeProperty("--lesson");
@@ -280,6 +282,7 @@ class Bar {
     this.show();
     removeEventListener("keydown", this.heard);
     addEventListener("keydown", this.heard);
+    addEventListener("focusin", this.met);
     this.size.observe(this.bar);
     this.light.aim(data, arrived && page);
   }
@@ -295,8 +298,9 @@ class Bar {
   // keeps them. It sends b or a full stop to make the screen dark: that folds the words away, unless somebody writes.
   // Arrows only where nothing else could want them.
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.defaultPrevented) return;
     const path = event.composedPath(), [at] = path;
+    if (event.key === "Enter") this.met(event); // taken in
+    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.defaultPrevented) return;
     const kept = ["PageDown", "PageUp"].includes(event.key) ? PAGES_ITSELF : OWN_KEYS;
     if (document.querySelector("[role=dialog]")) return;
     if ([".", "b"].includes(event.key) && !path.some((node) => node.matches?.(TYPED))) return this.fold.click();
@@ -306,6 +310,7 @@ class Bar {
     const by = { PageDown: 1, PageUp: -1, ...(free ? { ArrowRight: 1, ArrowLeft: -1 } : {}) }[event.key];
     if (!by) return;
     event.preventDefault();
+    if (at.matches?.(WRITES) && at.value !== this.had) return at.blur(); // it is taken in first: with the page it would be lost
     const back = this.data.next || this.data.there ? null : this.data.again; // from elsewhere to the last stop
     if (go(by > 0 ? this.data.next ?? back : this.data.back)) this.busy();
   }
