@@ -107,17 +107,18 @@ class _Layer:
 
 
 class _Record:
-    """Room for what layers and gates do: for every layer when a trace is taken, else one room used again and again."""
+    """Room for what layers and gates do: for each of the `traced` layers of a trace; where none is taken (0), one room
+    that is used again and again, and none for the residual stream."""
 
-    def __init__(self, c: ModelConfig, tokens: int, k: int, traced: bool) -> None:
-        every, layers = (c.num_hidden_layers, max(c.num_moe_layers, 1)) if traced else (1, 1)
+    def __init__(self, c: ModelConfig, tokens: int, k: int, traced: int) -> None:
+        layers = max(traced - c.first_k_dense_replace, 1)
 
         def room(width: int) -> Tensor:
             return torch.empty(layers, tokens, width)
 
         shared = c.n_shared_experts
-        self.hidden, self.mid = (torch.empty(every + more, tokens, c.hidden_size) for more in (1, 0))
-        self.queries = torch.empty(every, tokens, c.num_attention_heads, c.kv_lora_rank + c.qk_rope_head_dim)
+        self.hidden, self.mid = (torch.empty(traced + more, tokens, c.hidden_size) for more in (1, 0))
+        self.queries = torch.empty(max(traced, 1), tokens, c.num_attention_heads, c.kv_lora_rank + c.qk_rope_head_dim)
         self.logits, self.scores, self.choice_scores = (room(c.n_routed_experts) for _ in range(3))
         self.group_scores, self.raw_weights = room(c.n_group), room(k)
         self.kept_groups = torch.empty(layers, tokens, c.topk_group, dtype=torch.int64)
@@ -134,7 +135,7 @@ class _Record:
 
     def take_over(self, base: Trace, start: int, layers: int) -> None:
         """The first `start` layers, `layers` of them MoE, as `base` saw them."""
-        self.hidden[: start + 1], self.mid[:start] = base.hidden[: start + 1], base.mid[:start]
+        self.hidden[:start], self.mid[:start] = base.hidden[:start], base.mid[:start]
         self.queries[:start] = base.queries[:start]
         self.boards.extend(base.bias[:layers])
         if not layers:  # as when k differs: then the rooms do not even have the same shape
@@ -360,7 +361,8 @@ class Engine:
         return F.layer_norm(x, self._norm.shape, self._norm, None, self.c.rms_norm_eps)[:, : self.c.hidden_size]
 
     def _record(self, tokens: int, do: Interventions, traced: bool) -> _Record:
-        return _Record(self.c, tokens, do.num_experts_per_tok or self.c.num_experts_per_tok, traced)
+        c, k = self.c, do.num_experts_per_tok or self.c.num_experts_per_tok
+        return _Record(c, tokens, k, (do.stop_after or c.num_hidden_layers) if traced else 0)
 
     @torch.inference_mode()
     def forward(self, ids: list[int], cache: LatentCache | None = None, *, last_only: bool = False,
@@ -394,12 +396,12 @@ class Engine:
             record.take_over(base, start, max(start - c.first_k_dense_replace, 0))
             x = _doubled(base.hidden[start])
         x = self._run(ids, cache, record, True, interventions, False, start, x)
-        ran, boards, states = interventions.stop_after or c.num_hidden_layers, record.boards, self._final(x)
-        record.hidden[ran] = x[:, : c.hidden_size]
+        boards, states = record.boards, self._final(x)
+        record.hidden[-1] = x[:, : c.hidden_size]
         return Trace(
             config=c, interventions=interventions, ids=tuple(ids),
-            hidden=record.hidden[: ran + 1], mid=record.mid[:ran], queries=record.queries[:ran],
-            memory=cache.memory[:ran], final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
+            hidden=record.hidden, mid=record.mid, queries=record.queries, memory=cache.memory[: len(record.mid)],
+            final_hidden=states, logits=F.linear(states, self.model.lm_head.weight),
             bias=torch.stack(boards) if boards else torch.empty(0, c.n_routed_experts),
             changed_choice=record.choice_scores[: len(boards)] if interventions else None,
             **record.stages(len(boards)),

@@ -64,7 +64,7 @@ with st.container(border=True, key="quiz card"):
             on_click=answers.setdefault, args=(at, quiz.SKIPPED),
         )  # fmt: skip
     if said is None:
-        with st.container(key="quiz-keys"):  # away where there is no keyboard
+        with st.container(key="quiz-keys"):  # away where there is no mouse: most often no keyboard either
             st.caption(t("quiz.keys", options=len(one.options)))
     else:
         how = "right" if said == one.right else "wrong"

@@ -585,20 +585,22 @@ async def main() -> int:
     chosen = [Scenario(**{**vars(one), **{k: v for k, v in own.items() if v is not None}}) for one in chosen]
 
     async def all_of_it(urls: Sequence[str], processes: Sequence[psutil.Process]) -> int:
-        for url in urls:
-            begun = await warm(url)
-            if not args.json:
-                print(f"first visitor {begun['first_ms']} ms, then all pages once {begun['pages_ms']} ms", flush=True)
+        begun = [await warm(url) for url in urls]
+        if not args.json:
+            for one in begun:
+                print(f"first visitor {one['first_ms']} ms, then all pages once {one['pages_ms']} ms", flush=True)
         runs = []
-        for one in chosen:
-            runs.append(await run(urls, processes, one, args.every))
+        for scenario in chosen:
+            runs.append(await run(urls, processes, scenario, args.every))
             if not args.json:
                 print(show(runs[-1]), flush=True)
         if args.json:
-            print(json.dumps({"warm": begun, "cores": os.cpu_count(), "servers": len(urls), "runs": runs}))
+            print(json.dumps({"warm": begun, "cores": os.cpu_count(), "runs": runs}))
         good = ("none lost", "no error", "nobody else's")
         return int(any(not so for one in runs for what, so in one["asked"].items() if args.strict or what in good))
 
+    if args.url and args.servers > 1:
+        parser.error("--servers starts servers; --url is one that runs already")
     if args.url:
         return await all_of_it([local(args.url)], [psutil.Process(args.pid)] if args.pid else [])
     with ExitStack() as stack:

@@ -155,6 +155,11 @@ def test_a_question_is_asked_lit_up_put_away_and_deleted(rooms):
     assert rooms.look(code).board.question == second.text and not rooms.look(code).board.gone_on
     rooms.show(code, secret, "triage", {})
     assert rooms.look(code).board.question == second.text and rooms.look(code).board.gone_on
+    rooms.light(code, secret, first.id)
+    rooms.show(code, secret, "triage", {"token": "3"})
+    assert not rooms.look(code).board.gone_on  # pointing at something is not going on
+    rooms.show(code, secret, "triage", {"token": "3", "stop": "desk"})
+    assert rooms.look(code).board.gone_on
     rooms.light(code, secret, second.id)
     rooms.light(code, secret, None)
     assert rooms.look(code).board.question is None

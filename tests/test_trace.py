@@ -163,6 +163,8 @@ def test_an_early_stop_touches_less(floors: int) -> None:
     assert t.chosen.shape[0] == t.scores.shape[0] == moe
     assert t.experts_per_token == moe * 5
     assert torch.equal(t.hidden, whole.hidden[: floors + 1])
+    for seen in (t.hidden, t.mid, t.queries):  # and no more is kept
+        assert seen.untyped_storage().nbytes() == seen.nbytes
 
 
 def test_candidates() -> None:

@@ -299,7 +299,7 @@ class Bar {
   // Arrows only where nothing else could want them.
   key(event) {
     const path = event.composedPath(), [at] = path;
-    if (event.key === "Enter") this.met(event); // taken in
+    if (event.key === "Enter" && !event.isComposing && event.keyCode !== 229) this.met(event); // taken in; not by an input method
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.defaultPrevented) return;
     const kept = ["PageDown", "PageUp"].includes(event.key) ? PAGES_ITSELF : OWN_KEYS;
     if (document.querySelector("[role=dialog]")) return;

@@ -81,7 +81,7 @@ class Board:
     asked: int = 0  # questions so far
     questions: list[Question] = field(default_factory=list)
     lit: int | None = None  # id of the question that is on every screen
-    lit_turn: int = 0  # the turn at which it was lit up
+    lit_at: str = ""  # where the class was when it was lit up
     polls: dict[str, Poll] = field(default_factory=dict)  # by the question's place on its page
 
     @property
@@ -90,9 +90,14 @@ class Board:
         return next((one.text for one in self.questions if one.id == self.lit), None)
 
     @property
+    def place(self) -> str:
+        """The page, and the lesson's stop, that is shown."""
+        return f"{self.page} {self.link.get('stop', '')}"
+
+    @property
     def gone_on(self) -> bool:
-        """Whether the teacher has shown something else since it was lit up."""
-        return self.turn != self.lit_turn
+        """Whether the teacher has gone to another page or stop since it was lit up."""
+        return self.place != self.lit_at
 
     def text(self) -> str:
         """As the store keeps it."""
@@ -282,7 +287,7 @@ class Classes:
         """Put a question on every screen that follows; None puts it away."""
 
         def change(board: Board) -> bool:
-            new, board.lit, board.lit_turn = board.lit != id, id, board.turn
+            new, board.lit, board.lit_at = board.lit != id, id, board.place
             return new
 
         self._change(code, change, secret)

@@ -349,7 +349,7 @@ def floors(p: Paper) -> Exercise:
     shown = sorted({1, *(desk + round((last - desk) * i / (rows_ - 1)) for i in range(rows_)), last} - {0})
     said = p.visit.house.live.engine.lens(p.trace, p.visit.token).argmax(-1).tolist()
     several = list(dict.fromkeys(said[floor] for floor in shown))
-    called = dict(zip(several, p.apart(several), strict=True))  # \uff1f and ? are two answers
+    called = dict(zip(several, p.apart(several), strict=True))  # a full-width question mark and ? are two answers
     told = [called[said[floor]] for floor in shown]
     same = [one == told[-1] for one in told]
     steady = next(i for i in range(len(told)) if all(same[i:]))

@@ -289,9 +289,10 @@ def cards(
     id: str, entries: Sequence[Mapping[str, Any]], *, title: str, axis: Axis | None = None, **more: Any
 ) -> Plate:
     """Entries to read, one below the other. Each: head; over (a line above it); under (lines below: [{text, lang}]);
-    badge ({sign, text, look: solid, dashed, dotted or round, role}); parts ([{label, text, lang, soft}]), side by side
-    with `pair`; links to elsewhere ([{text, href}]); door ({page, text}, a page of this house); group (a heading before
-    it). `axis` as in `rank`. More: find (words to mark), rail (a line along the side, as of time)."""
+    badge ({sign, text, look: solid, dashed, dotted or round, role}); parts ([{label, text, lang, soft}], side by side
+    with `pair`; what stands between backticks in a text is code); links to elsewhere ([{text, href}]); door
+    ({page, text}, a page of this house); group (a heading before it). `axis` as in `rank`. More: find (words to mark),
+    rail (a line along the side, as of time)."""
     return {
         "id": id,
         "kind": "cards",
