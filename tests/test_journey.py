@@ -277,13 +277,6 @@ def test_the_menu_of_a_phone_makes_way_for_the_page_that_was_chosen(house):
     door.click()
     title(page, "department", "en")
     expect(door).not_to_be_in_viewport()
-    page.set_viewport_size({"width": 1280, "height": 900})  # beside the page it stays
-    page.get_by_test_id("stExpandSidebarButton").click()
-    other = page.get_by_test_id("stSidebarNavLink").filter(has_text=words.say("en", "nav.triage"))
-    other.click()
-    title(page, "triage", "en")
-    settle(page)
-    expect(other).to_be_in_viewport()
 
 
 # -- for everybody -----------------------------------------------------------------------------------------------------

@@ -58,8 +58,7 @@ function intoPopovers() {
 // On a phone the menu lies over the page; whoever has chosen one from it wants to see that.
 function menuMakesWay() {
   document.addEventListener("click", (event) => {
-    const phone = matchMedia("(max-width: 768px)").matches; // where Streamlit lays the menu over the page
-    if (!phone || event.ctrlKey || event.metaKey || event.shiftKey || !event.target.closest?.("[data-testid=stSidebarNavLink]")) return;
+    if (event.ctrlKey || event.metaKey || event.shiftKey || !event.target.closest?.("[data-testid=stSidebarNavLink]")) return;
     setTimeout(() => document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click());
   });
 }
