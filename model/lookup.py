@@ -8,6 +8,7 @@ v v_head_dim.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -132,13 +133,20 @@ def seen_share(network: DeepseekV3, trace: Trace) -> Tensor:
     The rest is orthogonal to all r rows: whatever it is, the latent is the same. A window of r directions that knows
     nothing of the states would see r / d of it on average.
     """
-    r = trace.config.kv_lora_rank
-    layers = [layer for layer in network.layers if isinstance(layer, DecoderLayer)][: len(trace.hidden) - 1]
-    rows = torch.stack([layer.self_attn.kv_a_proj_with_mqa.weight[:r] for layer in layers])  # (L, r, d)
+    norms, windows = (each[: len(trace.mid)] for each in _windows(network))
     # A share: what RMSNorm divides a whole state by does not change it.
-    states = trace.hidden[:-1] * torch.stack([layer.input_layernorm.weight for layer in layers])[:, None]  # (L, T, d)
-    seen = states @ torch.linalg.qr(rows.transpose(1, 2)).Q
-    return seen.square().sum(-1) / states.square().sum(-1)
+    states = trace.hidden[:-1] * norms[:, None]  # (L, T, d)
+    return (states @ windows).square().sum(-1) / states.square().sum(-1)
+
+
+@lru_cache(maxsize=1)
+@torch.inference_mode()
+def _windows(network: DeepseekV3) -> tuple[Tensor, Tensor]:
+    """Of every layer the weights of the norm before attention, (L, d), and an orthonormal basis of W_DKV's rows,
+    (L, d, r). Of a network whose weights no longer change: made once."""
+    layers = [layer for layer in network.layers if isinstance(layer, DecoderLayer)]
+    rows = torch.stack([layer.self_attn.kv_a_proj_with_mqa.weight[: network.c.kv_lora_rank] for layer in layers])
+    return torch.stack([layer.input_layernorm.weight for layer in layers]), torch.linalg.qr(rows.transpose(1, 2)).Q
 
 
 # -- why position travels apart ----------------------------------------------------------------------------------------

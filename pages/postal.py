@@ -49,7 +49,12 @@ made = postal.made(visit)
 seen = float(made.seen[visit.layer, visit.token])
 chapter.explain(
     "postal.made",
-    code=[source(MODEL, f"{ATTENTION}.up_projections"), source(LOOKUP, "seen_share"), source(LOOKUP, "close_address")],
+    code=[
+        source(MODEL, f"{ATTENTION}.up_projections"),
+        source(LOOKUP, "seen_share"),
+        source(LOOKUP, "_windows"),
+        source(LOOKUP, "close_address"),
+    ],
     tex={
         "latent": c.kv_lora_rank,
         "hidden": c.hidden_size,

@@ -130,16 +130,19 @@ def seen_share(visit: Visit) -> torch.Tensor:
     return lookup.seen_share(network(visit), visit.trace)
 
 
+@once
+def reopened(visit: Visit, index: int) -> float:
+    """Of layer number `index`: see `Made`."""
+    attention = network(visit).layers[index].self_attn
+    latents = visit.trace.memory[index, :, : visit.trace.config.kv_lora_rank]
+    closed = lookup.close_address(attention, lookup.open_latents(attention, latents))
+    return float((closed - latents).abs().max())
+
+
 def made(visit: Visit) -> Made:
     """Measured on the live weights and this trace."""
-    c, attention = visit.trace.config, layer(visit).self_attn
-    latents = visit.trace.memory[visit.layer, :, : c.kv_lora_rank]
-    closed = lookup.close_address(attention, lookup.open_latents(attention, latents))
-    return Made(
-        seen_share(visit),
-        c.kv_lora_rank / c.hidden_size,
-        float((closed - latents).abs().max()),
-    )
+    c = visit.trace.config
+    return Made(seen_share(visit), c.kv_lora_rank / c.hidden_size, reopened(visit, visit.layer))
 
 
 def address(visit: Visit) -> list[plates.Plate]:
@@ -221,11 +224,19 @@ class Found(NamedTuple):
         return float(self.absorbed.scores[self.head, self.best])
 
 
+@once
+def both_ways(visit: Visit, index: int, token: int) -> tuple[Lookup, Lookup, Lookup]:
+    """A token's lookup on layer number `index`: absorbed, plain, and the largest differences between them."""
+    floor = network(visit).layers[index]
+    one = lookup.absorbed(floor.self_attn, visit.trace, index, token)
+    other = lookup.plain(floor, visit.trace, index, token)
+    return one, other, lookup.largest_gap(one, other)
+
+
 def find(visit: Visit, head: int) -> Found:
     """The followed token's lookup on the followed floor."""
-    one = lookup.absorbed(layer(visit).self_attn, visit.trace, visit.layer, visit.token)
-    other = lookup.plain(layer(visit), visit.trace, visit.layer, visit.token)
-    return Found(head, one, other, lookup.largest_gap(one, other), int(one.weights[head].argmax()))
+    found = both_ways(visit, visit.layer, visit.token)
+    return Found(head, *found, int(found[0].weights[head].argmax()))
 
 
 def earlier(visit: Visit) -> plates.Axis:
