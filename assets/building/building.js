@@ -92,8 +92,8 @@ class View {
     for (const [canvas, at] of [[this.people, (e) => this.placeAt(e)], [this.pane, (e) => this.roomAt(e)]]) {
       canvas.onpointermove = (event) => { if (event.pointerType !== "touch") this.point(at(event)); };
       canvas.onpointerleave = (event) => { if (event.pointerType !== "touch") this.point(null); };
-      canvas.onpointerdown = (event) => { this.finger = event.pointerType === "touch"; }; // older browsers' clicks do not say
-      canvas.onclick = (event) => this.click(at(event), this.finger);
+      canvas.onpointerdown = (event) => { this.pointer = event.pointerType; };
+      canvas.onclick = (event) => this.click(at(event), (event.pointerType || this.pointer) === "touch"); // older browsers' clicks do not say
     }
     // The panel's parts stay and only their words change, so that a walk costs little.
     this.panelTitle = el("h3");
