@@ -136,11 +136,11 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """On a busy machine Chromium loses a click now and then, and the test of the day is another one each time: such a
-    test has two more tries, and the summary (-r R) names it. Files with such tests come first: the tests are few and
+    test has one more try, and the summary (-r R) names it. Files with such tests come first: the tests are few and
     long, and a file of them that began last would keep everybody waiting."""
     windows = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
     for item in windows:
-        item.add_marker(pytest.mark.flaky(reruns=2))
+        item.add_marker(pytest.mark.flaky(reruns=1))
     long = {item.path for item in windows}
     items.sort(key=lambda item: item.path not in long)
 

@@ -74,6 +74,13 @@ def test_what_is_chosen_is_told(widget):
     assert heard == [("kept", "5")] and state.get("kept") is None, "whoever is told sets it, or does not"
 
 
+def test_a_control_that_is_gone_says_nothing(session, widget):
+    control(widget, "bits", "int4", "How coarse?", state.BITS, key="beds.bits")
+    del session["beds.bits"]
+    widget.how["on_change"](*widget.how["args"])
+    assert state.get("bits") == state.TABLE["bits"].default
+
+
 @pytest.mark.parametrize("name,group", [("bits", "change"), ("lang", "language"), ("depth", "depth"), ("seed", "draw")])
 def test_a_teacher_leaves_it_out(session, widget, name, group):
     session["setting.hide"] = group

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import threading
@@ -25,8 +26,9 @@ def found() -> dict:
         walk = apart(load.run([url], [process], Scenario("few", 6, 8.0), every=1.0))
         burst = apart(load.run([url], [process], Scenario("few at once", 6, 0.0, burst=True)))
         same = apart(equal_sentences(url))
+        late = apart(late_from_the_page_before(url))
         beside = apart(beside_a_flood(url, process))
-        return {"walk": walk, "burst": burst, "same": same, "beside": beside}
+        return {"walk": walk, "burst": burst, "same": same, "late": late, "beside": beside}
 
 
 async def beside_a_flood(url: str, process) -> dict:
@@ -69,6 +71,36 @@ async def equal_sentences(url: str) -> list[str]:
     return seen
 
 
+async def late_from_the_page_before(url: str) -> list[bool]:
+    """Whether a page stands to which a window has gone on, when a part of the page before asks once more while it is
+    being drawn: for each page that has such a part."""
+    tally, stands = Tally(), []
+
+    async def leave(learner: Learner) -> None:
+        late = load.BackMsg()
+        ask = late.rerun_script
+        ask.query_string, ask.page_script_hash, ask.fragment_id = learner.query, learner.hash, learner.typing
+        assert learner.typing
+        ask.is_auto_rerun = True
+        ask.widget_states.widgets.extend(learner.widgets.values())
+        learner.widgets.clear()
+        going = asyncio.create_task(learner.turn("page", page="discharge"))
+        await asyncio.sleep(0.02)
+        assert not going.done()
+        await learner.socket.send(late.SerializeToString())
+        await going
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while True:
+                    learner._hear(await learner.socket.recv(decode=False))
+        stands.append(learner.hash == learner.pages["discharge"])
+
+    for page in ("triage", "department", "round", "heads", "postal"):
+        await load._learn(url, load.PAGES.index(page), tally, load.Meeting(1), leave)
+    assert not tally.errors and not tally.lost
+    return stands
+
+
 @pytest.mark.parametrize("run", ["walk", "burst", "beside"])
 def test_every_answer_comes_and_is_ones_own(found, run):
     one = found[run]
@@ -92,6 +124,10 @@ def test_memory_is_looked_at(found):
 def test_the_answer_to_an_equal_sentence_is_equal(found):
     first, second = found["same"][:2], found["same"][2:]
     assert first == second and "We all read this" in first[0] and "L000N9999" in first[1]
+
+
+def test_a_part_of_the_page_before_that_asks_late_is_not_answered(found):
+    assert found["late"] == [True] * 5
 
 
 # -- what it sees ------------------------------------------------------------------------------------------------------

@@ -258,6 +258,7 @@ def _take(place: Seat, board: Board, alone: bool) -> None:
     if before not in [place.agreed, *(shown for _, shown in place.left)]:
         place.left.append((time.monotonic(), before))
     if board.page != place.page:
+        shell.forget_parts()  # now: another part of this page may already be asking
         st.switch_page(FOLLOWED[board.page])
     elif alone and place.agreed != before:
         st.rerun()

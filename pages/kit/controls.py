@@ -44,8 +44,11 @@ def control(
 
 
 def _heard(key: str, name: str, read: Callable[[Any], Any] | None, tell: Callable[[str, Any], None]) -> None:
-    value = st.session_state[key]
-    tell(name, read(value) if read else value)
+    # A part of the page before that runs by itself may ask once more when the next page already stands. What was set on
+    # the page before comes with that, and of a control that is gone Streamlit would say "changed" without a value.
+    if key in st.session_state:
+        value = st.session_state[key]
+        tell(name, read(value) if read else value)
 
 
 def controls_of(page: str) -> Callable[..., None]:

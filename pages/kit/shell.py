@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import RerunException, StopException
+from streamlit.runtime.scriptrunner import RerunException, StopException, get_script_run_ctx
 
 from pages.kit import plates, state, words
 from pages.kit.controls import control, named
@@ -98,6 +98,9 @@ def navigation() -> st.Page:
 
 def run() -> None:
     """The whole of app.py."""
+    if (run := get_script_run_ctx()) and run.page_script_hash != st.session_state.get("page.last"):
+        forget_parts()
+        st.session_state["page.last"] = run.page_script_hash
     state.begin()
     page = navigation()
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="masthead"):
@@ -216,6 +219,17 @@ def fragment(name: str, run_every: float | None) -> Callable[[Callable[..., None
         return st.fragment(run_every=run_every)(safely)
 
     return wrap
+
+
+def forget_parts() -> None:
+    """The page is left: no part of it is drawn again by itself.
+
+    A browser goes on asking for such parts until it has heard of the next page. Streamlit would answer when that page
+    stands, in the name of the one before; the browser would then take everything away and find no place for what comes
+    next. A part that is not known is not answered.
+    """
+    if run := get_script_run_ctx():
+        run.fragment_storage.clear()
 
 
 def _back_in_class() -> None:
