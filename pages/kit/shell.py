@@ -98,9 +98,9 @@ def navigation() -> st.Page:
 
 def run() -> None:
     """The whole of app.py."""
-    if (run := get_script_run_ctx()) and run.page_script_hash != st.session_state.get("page.last"):
+    if (script := get_script_run_ctx()) and script.page_script_hash != st.session_state.get("page.last"):
         forget_parts()
-        st.session_state["page.last"] = run.page_script_hash
+        st.session_state["page.last"] = script.page_script_hash
     state.begin()
     page = navigation()
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="masthead"):
@@ -228,8 +228,8 @@ def forget_parts() -> None:
     stands, in the name of the one before; the browser would then take everything away and find no place for what comes
     next. A part that is not known is not answered.
     """
-    if run := get_script_run_ctx():
-        run.fragment_storage.clear()
+    if script := get_script_run_ctx():
+        script.fragment_storage.clear()
 
 
 def _back_in_class() -> None:
