@@ -98,11 +98,13 @@ def navigation() -> st.Page:
 
 def run() -> None:
     """The whole of app.py."""
-    if (script := get_script_run_ctx()) and script.page_script_hash != st.session_state.get("page.last"):
+    script = get_script_run_ctx()
+    if script and script.page_script_hash != st.session_state.get("page.last"):
         forget_parts()
-        st.session_state["page.last"] = script.page_script_hash
     state.begin()
     page = navigation()
+    if script:  # now: a page that was opened by its address has this name only since
+        st.session_state["page.last"] = script.page_script_hash
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", key="masthead"):
         st.html(f'<p class="brand">{words.t("brand")}</p>')
         if state.get("projector"):
