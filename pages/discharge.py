@@ -27,7 +27,11 @@ trace, desk, last = visit.trace, discharge.desk(visit), len(visit.pieces) - 1
 likely = trace.top(-1, 2)
 chapter.explain(
     "discharge.next",
-    code=[source("model/engine.py", "Engine._final"), source(GENERATE, "stream")],
+    code=[
+        source("model/engine.py", "Engine._final"),
+        source("model/engine.py", "Engine.forward", start="states = self._final(", end="return F.linear(states"),
+        source(GENERATE, "stream"),
+    ],
     tex={"vocabulary": desk.vocabulary, "hidden": trace.config.hidden_size},
     last=visit.name(last),
     floors=trace.config.num_hidden_layers,

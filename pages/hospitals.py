@@ -63,7 +63,8 @@ row = hospitals.chosen()
 names = {one.key: one.name for one in catalogue.rows()}
 chapter.explain(
     "hospitals.register",
-    code=[source(COSTS, "cache_numbers"), source(COSTS, "forward_flops"), source(COSTS, "weight_bytes")],
+    code=[source(COSTS, "figures"), source(COSTS, "cache_numbers"), source(COSTS, "attention_products"),
+          source(COSTS, "tokens_seen"), source(COSTS, "forward_flops"), source(COSTS, "weight_bytes")],  # fmt: skip
     tex=hospitals.register_tex(row, now),
     count=len(names),
     name=row.name,
