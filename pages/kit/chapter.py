@@ -243,6 +243,8 @@ def equations(page: str, section: str, values: Mapping[str, str | float]) -> lis
 
     def put(match: re.Match[str]) -> str:
         value = values[match.group(1)]
+        if value == "?":
+            return "{?}"  # bare it would be set as at the end of a sentence: close to the =
         if isinstance(value, str):
             return re.sub(r"(?<=\d),(?=\d{3})", "{,}", value)  # a bare comma has a space behind it
         text, last = tex_number(value), match.string[: match.start()].rstrip()[-1:]
