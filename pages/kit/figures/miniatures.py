@@ -415,8 +415,9 @@ def pair(found: Recorded, with_it: str, without: str) -> tuple[str, dict[str, st
     """(below, above or inside: whether the loss with something lies apart from that without it; values for words)."""
     first, second = found.last(with_it), found.last(without)
     kind = {1: "above", -1: "below"}.get(apart(first, second, LOSS_DIGITS), "inside")
-    gap = abs(spread(first).middle - spread(second).middle)
-    return kind, {"first": number(spread(first).middle), "second": number(spread(second).middle), "gap": number(gap)}
+    one, other = (round(spread(each).middle, LOSS_DIGITS) for each in (first, second))
+    said = {"first": one, "second": other, "gap": abs(one - other)}  # of what is shown: who subtracts finds the gap
+    return kind, {what: number(value, LOSS_DIGITS) for what, value in said.items()}
 
 
 def verdict(
