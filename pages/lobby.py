@@ -22,6 +22,10 @@ def house(sentence: str) -> None:
     """The building for this sentence, and what its numbers mean. A choice in the building reruns only this."""
     if st.session_state.pop("lobby.go", False):
         st.switch_page("pages/department.py")
+    if "class" in st.session_state:
+        from pages.kit import classroom
+
+        classroom.lead()
     if picture := opening.picture(sentence):
         building.mount(picture, building.chosen)
         with st.spinner(t("lobby.opening")):

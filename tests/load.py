@@ -1,14 +1,14 @@
-"""A class at once, that is not there: `python tests/load.py [class double burst memory ...] [--json]`.
+"""A class at once, that is not there: `python tests/load.py [class double burst memory together] [--json]`.
 
 Learners speak Streamlit's own protocol (its websocket, its protobuf messages) to a server that this script starts. Each
-walks through the pages as a browser would have it: types a new sentence that nobody else has, clicks a patient, a
-room or an answer, moves a slider, goes on to the next page; and each answer is looked at: it must speak of the sentence that this
-learner typed and of nobody else's.
+walks through the pages: types a new sentence that nobody else has, clicks a patient, a room or an answer, moves a
+slider, goes on to the next page; and each answer is looked at (learners.py).
 
     class   50 learners, a turn every 5 s, for a minute        median < 100 ms, 95 % < 400 ms
     double  100 learners, the same                             95 % < 1 s
     burst   50 learners, a new sentence each in one instant    the last answer within 3 s
     memory  50 learners for 30 minutes                         flat, below 1.2 GB
+    together  50 students in one class, whose teacher does all that every 5 s for a minute: how long until all see it
 
 Times are those at the server: from sending a turn over the loopback until Streamlit says that its run has ended. The
 learners' own work takes the same cores, and its share is told. Bounded in learners and in time; it speaks to no other
@@ -23,15 +23,12 @@ import asyncio
 import ipaddress
 import json
 import os
-import random
-import re
 import socket
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -40,32 +37,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from streamlit.proto.WidgetStates_pb2 import WidgetState
-from websockets.asyncio.client import ClientConnection, connect
+from learners import PAGES, PATIENCE, Learner, Lost, Tally
+from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 ROOT = Path(__file__).resolve().parents[1]
 
 MOST_LEARNERS, MOST_SECONDS, MOST_SERVERS = 200, 3600.0, 4
 EVERY = 5.0  # seconds between two turns of a learner, on average
-PATIENCE = 60.0  # seconds after which an answer counts as lost
 FIRST = 240.0  # the same for the first visitor, for whom torch is brought in: other work may have the cores
 SAMPLE = 2.0  # seconds between two looks at the server's memory
-PAGES = ("", "triage", "department", "round", "heads", "postal", "discharge")  # the walk
 ROUND = ("sentence", "click", "slider")  # what a learner does, in turn; every
 TURNS_A_PAGE = 9  # of them it goes on to the next page
-TAG = re.compile(r"L\d{3}N\d{4}")  # in every typed sentence: whose it is, and which of theirs
-
-SENTENCES = (
-    "Doctor {}, I have had a fever since yesterday evening. Should I stay in bed?",
-    "医生{}，我从昨天晚上开始发烧，今天应该在家休息吗？",
-    "My name is {} and I would like two bowls of noodles, please.",
-    "小兔子{}住在山上，每天早上都去河边打水。",
-    "The answer to question {} is seven times eight, that is fifty-six.",
-    "请把这封信寄到和平路{}号，邮政编码写在右下角。",
-)
 
 
 @dataclass(frozen=True)
@@ -76,6 +59,7 @@ class Scenario:
     learners: int
     seconds: float
     burst: bool = False
+    together: bool = False
     median: float | None = None
     high: float | None = None  # 95 %
     last: float | None = None
@@ -89,244 +73,10 @@ SCENARIOS = {
         Scenario("double", 100, 60.0, high=1000.0),
         Scenario("burst", 50, 0.0, burst=True, last=3000.0),
         Scenario("memory", 50, 1800.0, memory=1200.0),
+        Scenario("together", 50, 60.0, together=True),
     )
 }
 FLAT = 50.0  # MB that memory may grow in the second half of a run and still be called flat
-
-
-@dataclass
-class Mount:
-    """A component on the page: its widget, the fragment that draws it, and its data, read when it is needed."""
-
-    id: str
-    name: str
-    fragment: str
-    text: bytes
-
-    def data(self) -> dict[str, Any]:
-        return json.loads(self.text)
-
-
-@dataclass
-class Tally:
-    """What all learners of a run found."""
-
-    times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # kind of turn -> ms
-    lost: int = 0
-    errors: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-
-    @property
-    def turns(self) -> int:
-        return sum(map(len, self.times.values()))
-
-
-class Lost(Exception):
-    """An answer that did not come."""
-
-
-class Learner:
-    """One browser window, as the server sees it."""
-
-    def __init__(self, number: int, socket: ClientConnection, tally: Tally) -> None:
-        self.number, self.socket, self.tally = number, socket, tally
-        self.dice = random.Random(number)
-        self.query, self.page, self.typed, self.picks = "lang=" + ("en", "zh")[number % 2], "", 0, 0
-        self.patience: float | None = None  # seconds, where not as usual
-        self.hash = ""  # Streamlit's name of the page
-        self.partial, self.asked = False, ""  # whether only a part of the page is drawn again, and which
-        self.pages: dict[str, str] = {}  # address -> Streamlit's name of it
-        self.widgets: dict[str, WidgetState] = {}
-        self.box, self.typing = "", ""  # the sentence's widget, and the fragment that draws it
-        self.mounts: dict[str, Mount] = {}
-        self.buttons: dict[str, tuple[str, tuple[int, ...]]] = {}  # "just show me" -> fragment and place
-        self.parts: dict[str, tuple[int, ...]] = {}  # fragment -> its place: what stands there is drawn again with it
-        self.known: dict[str, list[Any]] = {}  # messages that the server need not send again: hash -> [message, age]
-
-    # -- the protocol --------------------------------------------------------------------------------------------------
-
-    async def turn(self, kind: str, fragment: str = "", page: str | None = None) -> None:
-        """Send what is set, and hear everything that comes until the run has ended. Raises Lost."""
-        message = BackMsg()
-        ask = message.rerun_script
-        ask.query_string = self.query
-        ask.fragment_id, self.partial, self.asked = fragment, bool(fragment), fragment
-        ask.widget_states.widgets.extend(self.widgets.values())
-        ask.cached_message_hashes.extend(self.known)
-        if page is not None:
-            self.page = page
-            ask.page_script_hash, ask.page_name = self.pages.get(page, ""), "" if self.pages else page
-        else:
-            ask.page_script_hash = self.hash
-        start = time.perf_counter()
-        await self.socket.send(message.SerializeToString())
-        try:
-            async with asyncio.timeout(self.patience or PATIENCE):
-                while not self._hear(await self.socket.recv(decode=False)):
-                    pass
-        except (TimeoutError, WebSocketException, OSError) as error:
-            self.tally.lost += 1
-            raise Lost(f"{kind} on {self.page or 'lobby'}: {type(error).__name__}") from error
-        self.tally.times[kind].append(1000 * (time.perf_counter() - start))
-        for name in [name for name, (_, age) in self.known.items() if age > 1]:
-            del self.known[name]
-        for entry in self.known.values():
-            entry[1] += 1
-
-    def _hear(self, raw: bytes) -> bool:
-        """One message; whether it was the last of a run."""
-        message = ForwardMsg.FromString(raw)
-        kind = message.WhichOneof("type")
-        if kind == "ref_hash":
-            if message.ref_hash not in self.known:
-                self.tally.errors.append("a message was referred to that had not been sent")
-                return False
-            entry = self.known[message.ref_hash]
-            entry[1] = 0
-            message, kind = entry[0], "delta"
-        elif message.metadata.cacheable:
-            self.known[message.hash] = [message, 0]
-        if strangers := {one for one in re.findall(rb"L\d{3}N\d{4}", raw) if int(one[1:4]) != self.number}:
-            self.tally.wrong.append(f"learner {self.number} was told of {sorted(strangers)}")
-        if kind == "new_session":
-            self.hash = message.new_session.page_script_hash
-            if not self.partial:  # the whole page is drawn again
-                self.mounts, self.buttons, self.parts, self.box = {}, {}, {}, ""
-            else:
-                part = self.parts[self.asked]
-                self.buttons = {one: at for one, at in self.buttons.items() if at[1][: len(part)] != part}
-            self.partial = False
-        elif kind == "navigation":
-            self.hash = message.navigation.page_script_hash
-            self.pages = {one.url_pathname if not one.is_default else "": one.page_script_hash
-                          for one in message.navigation.app_pages}  # fmt: skip
-        elif kind == "page_info_changed":
-            self.query = message.page_info_changed.query_string
-        elif kind == "delta":
-            self._draw(message)
-        elif kind == "script_finished":
-            if message.script_finished == ForwardMsg.FINISHED_WITH_COMPILE_ERROR:
-                self.tally.errors.append(f"{self.page}: the page could not be run")
-            return message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN
-        return False
-
-    def _draw(self, message: ForwardMsg) -> None:
-        element, fragment = message.delta.new_element, message.delta.fragment_id
-        kind, path = element.WhichOneof("type"), tuple(message.metadata.delta_path)
-        self.parts.setdefault(fragment, path)
-        if kind == "bidi_component":
-            one = element.bidi_component
-            self.mounts[one.id] = Mount(one.id, one.component_name, fragment, one.bytes)
-        elif kind == "text_input" and element.text_input.id.endswith("sentence_box"):
-            self.box, self.typing = element.text_input.id, fragment
-            if element.text_input.set_value:
-                self.widgets[self.box] = WidgetState(id=self.box, string_value=element.text_input.value)
-        elif kind == "button" and element.button.id.endswith(".skip"):
-            self.buttons[element.button.id] = fragment, path
-        elif kind == "exception" or (kind == "alert" and element.alert.format == element.alert.ERROR):
-            said = element.exception.type if kind == "exception" else element.alert.body
-            self.tally.errors.append(f"{self.page or 'lobby'}: {said[:200]}")
-
-    # -- what a learner does -------------------------------------------------------------------------------------------
-
-    async def act(self, kind: str) -> None:
-        """One turn of that kind; its answer is checked."""
-        if kind == "page":
-            at = PAGES.index(self.page)
-            self.widgets.clear()
-            await self.turn("page", page=PAGES[(at + 1) % len(PAGES)])
-        elif kind == "sentence":
-            await self.type()
-            return
-        else:
-            await self.pick(kind)
-        self._check_sentence()
-
-    async def type(self) -> None:
-        """A sentence that nobody has typed before."""
-        self.typed += 1
-        text = self.dice.choice(SENTENCES).format(self.tag)
-        self.widgets[self.box] = WidgetState(id=self.box, string_value=text)
-        await self.turn("sentence", self.typing)
-        self._check_sentence()
-
-    @property
-    def tag(self) -> str:
-        return f"L{self.number:03}N{self.typed:04}"
-
-    def patients(self) -> str | None:
-        """The sentence of which the page speaks, put together from its tokens."""
-        for mount in self.mounts.values():
-            if mount.name == "building":
-                return _joined(mount.data()["tokens"])
-            if mount.name == "plates" and b'"tokens_token"' in mount.text:
-                return next(_joined(p["tokens"]) for p in mount.data()["plates"] if p["id"] == "tokens_token")
-        return None
-
-    def _check_sentence(self) -> None:
-        said = self.patients()
-        if said is None:
-            self.tally.errors.append(f"{self.page or 'lobby'}: nobody walks there")
-        elif self.typed and set(TAG.findall(said)) != {self.tag}:
-            self.tally.wrong.append(f"learner {self.number} typed {self.tag} and sees {said!r}")
-
-    async def pick(self, kind: str) -> None:
-        """Click a patient, a room or an answer ("click"), or move a slider."""
-        found = list(self._choices(kind))
-        sorts = sorted({one[-1] for one in found} | ({"answer"} if kind == "click" and self.buttons else set()))
-        if not sorts:  # as where nothing has been written yet
-            return await self.type()
-        sort = self.dice.choice(sorts)
-        if sort == "answer":
-            button, (fragment, _) = self.dice.choice(list(self.buttons.items()))
-            self.widgets[button] = WidgetState(id=button, trigger_value=True)
-            await self.turn("answer", fragment)
-            del self.widgets[button]
-            if button in self.buttons:
-                self.tally.wrong.append(f"{self.page or 'lobby'}: a question that was answered is asked again")
-            return
-        mount, axis, value, what = self.dice.choice([one for one in found if one[-1] == sort])
-        data = mount.data()
-        self.picks += 1
-        if mount.name == "building":
-            said = {"id": data["id"], "token": data["token"], "floor": data["floor"], "follow": data["follow"],
-                    "room": None, "number": self.picks, axis: value}  # fmt: skip
-        else:
-            said = {"page": data["page"], "number": self.picks, **data["picked"], axis: value}
-        self.widgets[mount.id] = WidgetState(id=mount.id, json_value=json.dumps({"pick": said}))
-        await self.turn(what, mount.fragment)
-        now = self.mounts[mount.id].data()
-        if (now if mount.name == "building" else now["picked"])[axis] != value and axis != "floor":
-            self.tally.wrong.append(f"{self.page or 'lobby'}: {axis} {value} was chosen, {now.get('picked')} is shown")
-
-    def _choices(self, kind: str) -> Iterator[tuple[Mount, str, int, str]]:
-        """Everything of that kind that can be chosen on the page: where, on which axis, what, and what that is called."""
-        for mount in self.mounts.values():
-            if mount.name == "building":
-                data = mount.data()
-                if kind == "click":
-                    yield mount, "token", self._other(data["token"], 0, len(data["tokens"])), "token"
-                else:
-                    yield mount, "floor", self._other(data["floor"], 1, 1 + data["shape"]["floors"]), "slider"
-            elif mount.name == "plates":
-                data = mount.data()
-                for plate in data["plates"]:
-                    axis = plate["axes"][0] if plate["axes"] else None
-                    if axis is None or axis["name"] not in data["picks"] or axis["count"] < 2:
-                        continue
-                    offset, name = axis["offset"], axis["name"]
-                    sort = {"tokens": "token", "stepper": "slider"}.get(plate["kind"], "room" if name == "room" else "")
-                    if sort and (sort == "slider") == (kind == "slider"):
-                        low = offset + plate.get("low", 0)
-                        yield mount, name, self._other(data["picked"].get(name), low, offset + axis["count"]), sort
-
-    def _other(self, now: int | None, low: int, end: int) -> int:
-        return self.dice.choice([one for one in range(low, end) if one != now] or [low])
-
-
-def _joined(tokens: list[dict[str, Any]]) -> str:
-    """The text that tokens were made of. A character that was cut is left out."""
-    return "".join(one["text"].replace("␣", " ") for one in tokens if not one["special"] and not one["partial"])
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -345,9 +95,10 @@ class Meeting:
 
 
 async def _learn(
-    url: str, number: int, tally: Tally, meeting: Meeting, job: Callable[[Learner], Any], patience: float | None = None
-) -> None:
-    """One learner, from the door to the end."""
+    url: str, number: int, tally: Tally, meeting: Meeting, job: Callable[[Learner], Any], patience: float | None = None,
+    code: str | None = None,
+) -> None:  # fmt: skip
+    """One learner, from the door to the end. `code`: of the class that is joined; empty for who opens one."""
     address = "ws" + url.removeprefix("http") + "/_stcore/stream"
     came = False
     try:
@@ -357,7 +108,8 @@ async def _learn(
         ) as socket:  # fmt: skip
             learner = Learner(number, socket, tally)
             learner.patience = patience
-            await learner.turn("first page", page=PAGES[number % len(PAGES)])
+            learner.query += f"&class={code}" if code else ""
+            await learner.turn("first page", page=PAGES[number % len(PAGES)] if code is None else "together")
             came = True
             meeting.one_more()
             await meeting.all_here.wait()
@@ -374,7 +126,7 @@ async def _learn(
 
 async def _class(
     urls: Sequence[str], learners: int, seconds: float, burst: bool, tally: Tally, every: float
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """All of them at once; how long it took, and when the last answer to a burst came (ms)."""
     meeting, begun, told = Meeting(learners), [0.0], [0.0]
 
@@ -400,6 +152,68 @@ async def _class(
         for number in range(learners):
             group.create_task(come(number))
     return {"seconds": time.perf_counter() - begun[0] if begun[0] else 0.0, "last_ms": told[0]}
+
+
+async def _together(urls: Sequence[str], students: int, seconds: float, tally: Tally, every: float) -> dict[str, Any]:
+    """One class: its teacher goes on, its students look. How long it took until each saw each thing that was shown (ms),
+    and how many did not see one before the next was shown. On several servers it needs Redis."""
+    meeting, opened, over = Meeting(students), asyncio.Event(), asyncio.Event()
+    code, shown, took, missed = "", [(("", frozenset[tuple[str, str]]()), 0.0)], [], 0
+
+    async def teach(teacher: Learner) -> None:
+        nonlocal code
+        await teacher.open_class()
+        code = teacher.code
+        await teacher.turn("page", page=PAGES[0])
+        opened.set()
+        await meeting.all_here.wait()
+        end, done, act = time.perf_counter() + seconds, 0, time.perf_counter()
+        while time.perf_counter() < end:
+            if time.perf_counter() >= act:
+                act += every
+                await teacher.act(ROUND[done % len(ROUND)] if (done + 1) % TURNS_A_PAGE else "page")
+                done += 1
+                if teacher.shows() != shown[-1][0]:
+                    shown.append((teacher.shows(), time.perf_counter()))
+            await asyncio.sleep(min(teacher.ticks.values()))
+            await teacher.tick()
+        await asyncio.sleep(2 * min(teacher.ticks.values()))  # nobody is taken along any more after that
+
+    async def open_and_teach() -> None:
+        try:
+            await _learn(urls[0], 0, tally, Meeting(1), teach, code="")
+        finally:  # nobody waits for a class that is not there
+            opened.set()
+            over.set()
+
+    async def look(student: Learner) -> None:
+        nonlocal missed
+        student.follows, seen = 0, 0
+        await asyncio.sleep(student.dice.uniform(0, 1))
+        while not over.is_set():
+            if not student.ticks:
+                raise Lost("a student is in no class")
+            await student.tick()
+            now = student.shows()
+            if seen < len(shown) - 1 and now == shown[-1][0]:
+                took.append(1000 * (time.perf_counter() - shown[-1][1]))
+                missed += len(shown) - 2 - seen
+                seen = len(shown) - 1
+            await asyncio.sleep(min(student.ticks.values(), default=0))
+        if student.shows() != shown[-1][0]:
+            tally.wrong.append(f"student {student.number} sees {student.shows()}, the class {shown[-1][0]}")
+
+    async def come(number: int) -> None:
+        await asyncio.sleep(0.05 * number)
+        await _learn(urls[number // 2 % len(urls)], number, tally, meeting, look, code=code)
+
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(open_and_teach())
+        await opened.wait()
+        for number in range(1, students + 1) if code else ():
+            group.create_task(come(number))
+    return {"seconds": time.perf_counter() - begun, "last_ms": 0.0, "seen": took, "missed": missed}
 
 
 @dataclass
@@ -436,7 +250,10 @@ async def run(
     looking = asyncio.create_task(watch.look()) if watch else None
     before, own = watch.cpu() if watch else 0.0, time.process_time()
     try:
-        took = await _class(urls, scenario.learners, scenario.seconds, scenario.burst, tally, every)
+        if scenario.together:
+            took = await _together(urls, scenario.learners, scenario.seconds, tally, every)
+        else:
+            took = await _class(urls, scenario.learners, scenario.seconds, scenario.burst, tally, every)
     finally:
         if looking:
             looking.cancel()
@@ -458,6 +275,8 @@ async def run(
     }
     if scenario.burst:
         found["last_ms"] = round(took["last_ms"])
+    if scenario.together:
+        found |= {"seen": _times(took["seen"]), "missed": took["missed"]}
     if watch:
         end = watch.memory()
         rss = watch.rss or [(0.0, end)]
@@ -558,6 +377,10 @@ def show(found: dict[str, Any]) -> str:
                          f"longest {times['max']:>6} ms")  # fmt: skip
     if "last_ms" in found:
         lines.append(f"  the last answer came after {found['last_ms']} ms")
+    if "seen" in found:
+        seen = found["seen"]
+        lines.append(f"  what the teacher did was seen {seen['count']} times, after {seen.get('p50')} ms (median; 95 % "
+                     f"{seen.get('p95')}, longest {seen.get('max')} ms), and {found['missed']} times not before the next")  # fmt: skip
     lines.append(f"  lost {found['lost']}, errors {found['errors']}, wrong {found['wrong']}")
     if "rss_mb" in found:
         lines.append(f"  server: {found['cpu_ms_a_turn']} ms of a core a turn, {found['cores']} cores busy; memory at "

@@ -10,10 +10,15 @@ import threading
 import time
 from pathlib import Path
 
+import learners
 import load
 import pytest
 from helpers import apart
-from load import Learner, Scenario, Tally
+from learners import Learner, Tally
+from load import Scenario
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.WidgetStates_pb2 import WidgetState
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,8 +32,10 @@ def found() -> dict:
         burst = apart(load.run([url], [process], Scenario("few at once", 6, 0.0, burst=True)))
         same = apart(equal_sentences(url))
         late = apart(late_from_the_page_before(url))
+        together = apart(load.run([url], [process], Scenario("one class", 3, 6.0, together=True), every=1.0))
+        followed = apart(what_one_student_sees(url))
         beside = apart(beside_a_flood(url, process))
-        return {"walk": walk, "burst": burst, "same": same, "late": late, "beside": beside}
+        return {"walk": walk, "burst": burst, "same": same, "late": late, "beside": beside, "together": together, "followed": followed}
 
 
 async def beside_a_flood(url: str, process) -> dict:
@@ -38,7 +45,7 @@ async def beside_a_flood(url: str, process) -> dict:
     async def flood() -> None:
         address = "ws" + url.removeprefix("http") + "/_stcore/stream"
         async with load.connect(address, subprotocols=["streamlit"], max_size=None, proxy=None, ping_interval=None, close_timeout=1) as socket:
-            turn = load.BackMsg()
+            turn = BackMsg()
             turn.rerun_script.query_string = "lang=en"
             sending = asyncio.create_task(send_all(socket, turn.SerializeToString()))
             await ended.wait()
@@ -60,8 +67,8 @@ async def equal_sentences(url: str) -> list[str]:
     tally, seen = Tally(), []
 
     async def type_both(learner: Learner) -> None:
-        for text in ("We all read this sentence together, word by word.", load.SENTENCES[0].format("L000N9999")):
-            learner.widgets[learner.box] = load.WidgetState(id=learner.box, string_value=text)
+        for text in ("We all read this sentence together, word by word.", learners.SENTENCES[0].format("L000N9999")):
+            learner.widgets[learner.box] = WidgetState(id=learner.box, string_value=text)
             await learner.turn("sentence")
             seen.append(learner.patients())
 
@@ -71,13 +78,34 @@ async def equal_sentences(url: str) -> list[str]:
     return seen
 
 
+async def what_one_student_sees(url: str) -> list[tuple]:
+    """What a teacher's screen shows after each thing that is done there, and what a student's does after one look."""
+    tally, seen = Tally(), []
+
+    async def look(student: Learner, teacher: Learner) -> None:
+        student.follows = 0
+        for what in ("sentence", "click", "slider", "sentence", "page", "slider", "sentence"):
+            await teacher.act(what)
+            await student.tick()
+            seen.append((what, teacher.shows(), student.shows(), teacher.patients(), student.patients()))
+
+    async def teach(teacher: Learner) -> None:
+        await teacher.open_class()
+        await teacher.turn("page", page="")
+        await load._learn(url, 1, tally, load.Meeting(1), lambda student: look(student, teacher), code=teacher.code)
+
+    await load._learn(url, 0, tally, load.Meeting(1), teach, code="")
+    assert not tally.errors and not tally.lost and not tally.wrong, (tally.errors, tally.wrong)
+    return seen
+
+
 async def late_from_the_page_before(url: str) -> list[bool]:
     """Whether a page stands to which a window has gone on, when a part of the page before asks once more while it is
     being drawn: for each page that has such a part."""
     tally, stands = Tally(), []
 
     async def leave(learner: Learner) -> None:
-        late = load.BackMsg()
+        late = BackMsg()
         ask = late.rerun_script
         ask.query_string, ask.page_script_hash, ask.fragment_id = learner.query, learner.hash, learner.typing
         assert learner.typing
@@ -100,7 +128,7 @@ async def late_from_the_page_before(url: str) -> list[bool]:
     return stands
 
 
-@pytest.mark.parametrize("run", ["walk", "burst", "beside"])
+@pytest.mark.parametrize("run", ["walk", "burst", "beside", "together"])
 def test_every_answer_comes_and_is_ones_own(found, run):
     one = found[run]
     assert one["lost"] == one["errors"] == one["wrong"] == 0, one["told"]
@@ -117,7 +145,7 @@ def test_memory_is_looked_at(found):
     walk = found["walk"]
     assert 100 < walk["rss_mb"][0] < 1200 and walk["rss_most_mb"] >= max(walk["rss_mb"]) - 1
     assert walk["cpu_ms_a_turn"] > 0
-    json.dumps(found)
+    json.dumps([found[run] for run in ("walk", "burst", "beside", "together")])
 
 
 def test_the_answer_to_an_equal_sentence_is_equal(found):
@@ -127,6 +155,16 @@ def test_the_answer_to_an_equal_sentence_is_equal(found):
 
 def test_a_part_of_the_page_before_that_asks_late_is_not_answered(found):
     assert found["late"] == [True] * 5
+
+
+def test_a_class_sees_at_its_next_look_what_its_teacher_does(found):
+    for what, teacher, student, mine, theirs in found["followed"]:
+        assert teacher == student, what
+        assert mine == theirs and mine, what
+    assert len({shown for _, shown, *_ in found["followed"]}) >= 6, "a click may be one on an answer"
+    one = found["together"]
+    assert one["seen"]["count"] >= 3 and one["kinds"]["taken along"]["count"] >= 3
+    assert one["seen"]["count"] + one["missed"] <= 3 * one["kinds"]["tick"]["count"]
 
 
 # -- what it sees ------------------------------------------------------------------------------------------------------
@@ -143,16 +181,16 @@ class Silent:
 
 
 def test_an_answer_that_does_not_come_is_lost(monkeypatch):
-    monkeypatch.setattr(load, "PATIENCE", 0.05)
+    monkeypatch.setattr(learners, "PATIENCE", 0.05)
     tally = Tally()
-    with pytest.raises(load.Lost):
+    with pytest.raises(learners.Lost):
         apart(Learner(1, Silent(), tally).turn("sentence"))
     assert tally.lost == 1 and not tally.turns
 
 
 def page_of(number: int, said: str) -> bytes:
     """A message with a component that speaks of `said`."""
-    message = load.ForwardMsg()
+    message = ForwardMsg()
     one = message.delta.new_element.bidi_component
     one.id, one.component_name = "x-plates.a.who", "plates"
     tokens = [{"text": said, "special": False, "partial": False}]
