@@ -158,6 +158,8 @@ def test_a_lesson_from_its_code_to_its_end(server, screen):
 
     student.get_by_role("radio", name="fever").click()  # a touch
     bar_says(student, "wanders", "zh")
+    student.get_by_test_id("stMain").evaluate("page => page.scrollTo(0, page.scrollHeight)")
+    expect(student.locator(".st-key-class_rejoin")).to_be_in_viewport(timeout=PATIENCE)  # on a phone too
     next_door(teacher, "department")
     looked(student)
     expect(student.get_by_role("heading", level=1)).to_have_text(say("zh", "triage.title"))
@@ -196,6 +198,10 @@ def test_a_lesson_from_its_code_to_its_end(server, screen):
 
     assert student.evaluate("document.documentElement.scrollWidth") <= 390
     press(teacher, "together.close.open")
+    sure = teacher.get_by_role("button", name=say("en", "together.close.sure"))
+    for scheme, ink in (("dark", "rgb(14, 23, 38)"), ("light", "rgb(255, 255, 255)")):  # on a pale button, on a dark one
+        teacher.emulate_media(color_scheme=scheme)
+        expect(sure).to_have_css("color", ink, timeout=PATIENCE)
     press(teacher, "together.close.sure")
     expect(teacher.get_by_text(say("en", "error.class_closed")).first).to_be_visible(timeout=PATIENCE)
     expect(student.get_by_text(say("zh", "error.class_over")).first).to_be_visible(timeout=PATIENCE)

@@ -55,6 +55,15 @@ function intoPopovers() {
   }, true);
 }
 
+// What opens over the page, a popover or a dialog, hangs beside the part that Streamlit tells day from night: at night it
+// would wear the colours of the day, white words on a pale button.
+function sameSky() {
+  const app = document.querySelector("[data-testid=stApp]");
+  const tell = () => { document.body.style.colorScheme = getComputedStyle(app).colorScheme; };
+  new MutationObserver(tell).observe(app, { attributeFilter: ["class"] });
+  tell();
+}
+
 // On a phone the menu lies over the page; whoever has chosen one from it wants to see that.
 function menuMakesWay() {
   document.addEventListener("click", (event) => {
@@ -82,6 +91,7 @@ export default function ({ data: sent, setTriggerValue }) {
     oneStepARun();
     intoPopovers();
     menuMakesWay();
+    sameSky();
   }
   tidy();
   try {
