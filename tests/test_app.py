@@ -22,7 +22,7 @@ from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
 import model
-from model.tokenizer import Piece
+from model.tokenizer import Piece, Tokenizer
 from pages.kit import building, chapter, service, shell, state, words
 from pages.kit.figures import lobby as figures
 
@@ -67,6 +67,15 @@ def test_bad_link_values_are_left_out(query):
 
 def test_what_has_its_default_is_left_out_of_the_link():
     assert state.to_link({"depth": "story", "follow": "one", "token": None, "lang": "en"}) == {"lang": "en"}
+
+
+def test_a_text_that_no_address_can_hold_is_left_out_of_the_link():
+    known = Tokenizer.load()
+    longest = max(len(known.decode([one]).encode()) for one in range(known.vocab_size))
+    assert longest * model.MAX_TOKENS <= state.MAX_LINKED, "what is admitted is linked"
+    for much in ("x" * state.MAX_LINKED, "长" * (state.MAX_LINKED // 3)):
+        assert state.to_link({"sentence": much}) == {"s": much}
+        assert state.to_link({"sentence": much + "长", "floor": 7}) == {"floor": "7"}
 
 
 def test_the_table_is_sound():

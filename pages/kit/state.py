@@ -18,6 +18,9 @@ from pages.kit import words
 MAX_CHARS = 20_000
 """Longest text that is looked at at all. Far above what 256 tokens can hold, so that a text which is too long can be
 told so, instead of being cut by the browser."""
+MAX_LINKED = 12_000
+"""Most bytes of a text that stands in the link. 256 tokens stay below it; a longer address no server takes, and whoever
+loads the page again would find none."""
 MAX_SEARCH = 80
 """Longest text that is searched for."""
 MAX_WRITTEN = 48
@@ -249,12 +252,13 @@ def from_link(query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def to_link(values: Mapping[str, Any]) -> dict[str, str]:
-    """The link's parameters for settings; what has its default is left out."""
-    return {
+    """The link's parameters for settings; what has its default is left out, and a text that no address can hold."""
+    written = {
         setting.link: setting.write(values[setting.name])
         for setting in SETTINGS
         if setting.link and values.get(setting.name, setting.default) != setting.default
     }
+    return {link: text for link, text in written.items() if len(text.encode()) <= MAX_LINKED}
 
 
 def get(name: str) -> Any:
