@@ -117,7 +117,8 @@ st.html(
     f'[data-testid="stFileUploader"]:has([aria-invalid="true"])::after {{ content: "{too_large}"; }}</style>'
 )
 file = st.file_uploader(t("hospitals.own.upload"), type=["json"], key="hospitals.file")
-if content := file.getvalue() if file else typed.strip():
+content = file.getvalue() if file else typed.strip()
+if file or content:  # a file of nothing at all is told so
     try:
         seen = config_json.parse(content)
         pair = [(t("hospitals.own.yours"), seen.architecture), (talk[hospitals.V3].name, v3)]

@@ -97,7 +97,7 @@ def test_any_bytes_as_a_config(raw):
         assert hasattr(error, "key"), repr(error)
 
 
-@pytest.mark.parametrize("raw", [b"\x00" * 999, b"[" * 9_999, b"{", "{\"model_type\": \"\ud83d\ude00\"}".encode("utf-8", "surrogatepass"), EVIL.encode()])
+@pytest.mark.parametrize("raw", [b"", b"\x00" * 999, b"[" * 9_999, b"{", "{\"model_type\": \"\ud83d\ude00\"}".encode("utf-8", "surrogatepass"), EVIL.encode()])
 def test_any_bytes_at_the_uploader(monkeypatch, clinic_folder, raw):
     monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(clinic_folder))
     at = screens.open_page("pages/hospitals.py", "en")
