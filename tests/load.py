@@ -188,18 +188,19 @@ async def _together(urls: Sequence[str], students: int, seconds: float, tally: T
 
     async def look(student: Learner) -> None:
         nonlocal missed
-        student.follows, seen = 0, 0
-        await asyncio.sleep(student.dice.uniform(0, 1))
+        student.follows, seen, due = 0, 0, time.perf_counter() + student.dice.uniform(0, 1)
         while not over.is_set():
             if not student.ticks:
                 raise Lost("a student is in no class")
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
             await student.tick()
+            # A browser's timer: it keeps its beat however long an answer takes, and begins anew with a whole page.
+            due = (time.perf_counter() if student.whole else due) + min(student.ticks.values(), default=0)
             now = student.shows()
             if seen < len(shown) - 1 and now == shown[-1][0]:
                 took.append(1000 * (time.perf_counter() - shown[-1][1]))
                 missed += len(shown) - 2 - seen
                 seen = len(shown) - 1
-            await asyncio.sleep(min(student.ticks.values(), default=0))
         if student.shows() != shown[-1][0]:
             tally.wrong.append(f"student {student.number} sees {student.shows()}, the class {shown[-1][0]}")
 

@@ -331,6 +331,8 @@ def bar(page: str) -> None:
     def body() -> None:
         nonlocal inline
         alone, inline = not inline, False
+        if alone:
+            state.see()
         _tick(place, alone)
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="class_bar"):

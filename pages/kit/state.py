@@ -357,15 +357,20 @@ def _arrived() -> None:
         st.session_state["passed"] = st.session_state["arrived"] = passing
 
 
+def see() -> dict[str, Any]:
+    """Read all settings at once, for all of this run: asking the session for each single one takes longer than this."""
+    kept = st.session_state.to_dict()
+    seen = {name: kept.get(f"setting.{name}") for name in TABLE}
+    _seen.set(seen)
+    return seen
+
+
 def begin() -> None:
     """Once a run, before anything is drawn: take over a link that was opened, or gone back to.
 
     Where something was set since the link was last written, the link is only behind, and not somebody's wish.
     """
-    kept = st.session_state.to_dict()  # asked once for all: each single question takes longer than this
-    seen = {name: kept.get(f"setting.{name}") for name in TABLE}
-    _seen.set(seen)
-    words.hear(seen["lang"])
+    words.hear(see()["lang"])
     query = _ours()
     _arrived()
     if query and query != st.session_state.get("link") and not st.session_state.get("link.behind"):
