@@ -676,6 +676,17 @@ def test_going_back_in_the_browser_moves_the_patient(desk):
     assert show(floor=30)["placed"] == back["placed"]
 
 
+def test_a_choice_that_a_class_undoes_is_undone_in_the_browser(desk):
+    """The page shows another patient than the one chosen, who was there before: the browser hears of it."""
+    browser, show, _ = desk
+    first = show()
+    browser.pick(token=5, floor=61, follow="one", number=1)
+    back = show(token=1)
+    assert back != first and (back["token"], back["heard"]) == (1, 1) and back["placed"] == first["placed"]
+    browser.pick(token=5, floor=61, follow="one", number=2)
+    assert show(token=5)["token"] == 5 and show(token=1)["heard"] == 2
+
+
 def test_a_choice_that_is_told_again_is_old(desk):
     """As by a house that had gone and is back with what it last said."""
     browser, show, picks = desk

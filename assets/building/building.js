@@ -145,7 +145,7 @@ class View {
       const d = data.detail;
       this.detail = { from: d, token: d.token, scores: wide(bytes(d.scores)), bias: wide(bytes(d.bias)) };
     }
-    if (this.placed === undefined) this.number = data.heard;
+    if (fresh) this.number = data.heard; // what was chosen in another picture is of no account any more
     if (fresh || data.heard >= this.number) {
       // What the server says counts, unless something was chosen here since. Where people stand is said again only when
       // it did not come from here: see `mount` in building.py.
