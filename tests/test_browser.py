@@ -96,6 +96,7 @@ def test_sentence_token_floor_language_and_link(visit):
     v.page.get_by_text("中文", exact=True).first.click()
     expect(v.page.get_by_role("heading", level=1)).to_have_text(words.say("zh", "lobby.title"))
     expect(v.page.locator("html")).to_have_attribute("lang", "zh-CN")
+    expect(v.page.get_by_test_id("stSkipToContent")).to_have_text(words.say("zh", "skip"))
     expect(v.page.locator(".floor h3").first).to_have_text("1 层 · 分诊台")
     v.until_link(lang="zh", s="Doctor, I have a fever.", token="2", floor="1")
 

@@ -76,6 +76,8 @@ export default function ({ data: sent, setTriggerValue }) {
   const data = JSON.parse(new TextDecoder().decode(sent));
   document.documentElement.lang = data.lang;
   document.documentElement.toggleAttribute("data-projector", data.projector);
+  const skip = document.querySelector("[data-testid=stSkipToContent]")?.firstChild; // Streamlit says it in English only
+  if (skip) skip.nodeValue = data.skip;
   for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
   const parts = "[data-testid=stSidebarNav] :is(ul, li)";
   const tidy = () => {

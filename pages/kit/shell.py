@@ -129,6 +129,7 @@ def run() -> None:
             key="page",
             data=plates.packed({
                 "lang": t("language.html"),
+                "skip": t("skip"),
                 "modules": [plates.address(drawing)],
                 "projector": bool(state.get("projector")),
                 "seat": st.session_state.get("class.kept"),

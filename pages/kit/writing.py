@@ -215,6 +215,8 @@ def how_drawn(desk: Desk, written: Written, settings: SamplingSettings, forced: 
         final=discharge.fine(float(made.after_top_p[made.id])),
         vocabulary=f"{desk.vocabulary:,}",
     )
+    if step == len(written.draws):
+        st.caption(t("discharge.stage.coming", token=token))
     plates.mount("discharge.controls", *discharge.controls(), on_pick=_turn)
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="dice_row"):
         if not state.hidden("seed"):
