@@ -118,7 +118,7 @@ st.html(
 )
 file = st.file_uploader(t("hospitals.own.upload"), type=["json"], key="hospitals.file")
 content = file.getvalue() if file else typed.strip()
-if file or content:  # a file of nothing at all is told so
+if file or content:  # an empty file is an error too
     try:
         seen = config_json.parse(content)
         pair = [(t("hospitals.own.yours"), seen.architecture), (talk[hospitals.V3].name, v3)]

@@ -66,7 +66,7 @@ class Tally:
 
 
 class Lost(Exception):
-    """An answer that did not come."""
+    """A learner cannot go on: an answer did not come, or not the one that was needed."""
 
 
 class Learner:
@@ -95,7 +95,7 @@ class Learner:
 
     async def turn(self, kind: str, fragment: str = "", page: str | None = None, by_itself: bool = False) -> None:
         """Send what is set, and hear everything that comes until the run has ended. Raises Lost. `by_itself`: a part of
-        the page asks, and nobody has done anything."""
+        the page asks, and nobody has done anything; where that brings the whole page, one was taken along."""
         message, self.whole = BackMsg(), False
         ask = message.rerun_script
         ask.is_auto_rerun = by_itself
@@ -117,6 +117,7 @@ class Learner:
         except (TimeoutError, WebSocketException, OSError) as error:
             self.tally.lost += 1
             raise Lost(f"{kind} on {self.page or 'lobby'}: {type(error).__name__}") from error
+        kind = "taken along" if by_itself and self.whole else kind
         self.tally.times[kind].append(1000 * (time.perf_counter() - start))
         for name in [name for name, (_, age) in self.known.items() if age > 1]:
             del self.known[name]
@@ -146,7 +147,7 @@ class Learner:
                 self.mounts, self.buttons, self.parts, self.ticks, self.box = {}, {}, {}, {}, ""
                 self.whole = True
             else:
-                part = self.parts[self.asked]
+                part = self.parts.get(self.asked, ())
                 self.buttons = {one: at for one, at in self.buttons.items() if at[1][: len(part)] != part}
             self.partial = False
         elif kind == "navigation":
@@ -201,13 +202,10 @@ class Learner:
             raise Lost("no class was opened")
 
     async def tick(self) -> None:
-        """Every part of the page that asks by itself does so once. Told apart are those that brought another page, or
-        the whole page anew."""
+        """Every part of the page that asks by itself does so once."""
         for fragment in list(self.ticks):
             if fragment in self.ticks:  # not of a page that is gone by now
                 await self.turn("tick", fragment, by_itself=True)
-                if self.whole:
-                    self.tally.times["taken along"].append(self.tally.times["tick"].pop())
 
     def shows(self) -> tuple[str, frozenset[tuple[str, str]]]:
         """The page and what its address says, without what is everybody's own."""

@@ -8,7 +8,7 @@ slider, goes on to the next page; and each answer is looked at (learners.py).
     double  100 learners, the same                             95 % < 1 s
     burst   50 learners, a new sentence each in one instant    the last answer within 3 s
     memory  50 learners for 30 minutes                         flat, below 1.2 GB
-    together  50 students in one class, whose teacher does all that every 5 s for a minute: how long until all see it
+    together  50 students in one class, whose teacher does all that every 5 s: how long until each sees it
 
 Times are those at the server: from sending a turn over the loopback until Streamlit says that its run has ended. The
 learners' own work takes the same cores, and its share is told. Bounded in learners and in time; it speaks to no other
@@ -154,11 +154,13 @@ async def _class(
     return {"seconds": time.perf_counter() - begun[0] if begun[0] else 0.0, "last_ms": told[0]}
 
 
-async def _together(urls: Sequence[str], students: int, seconds: float, tally: Tally, every: float) -> dict[str, Any]:
-    """One class: its teacher goes on, its students look. How long it took until each saw each thing that was shown (ms),
-    and how many did not see one before the next was shown. On several servers it needs Redis."""
+async def _together(
+    urls: Sequence[str], students: int, seconds: float, tally: Tally, every: float
+) -> dict[str, Any]:  # fmt: skip
+    """One class: its teacher goes on, its students look. What was shown, how long it took until each saw each of it (ms),
+    and how often one did not before the next was shown. On several servers it needs Redis."""
     meeting, opened, over = Meeting(students), asyncio.Event(), asyncio.Event()
-    code, shown, took, missed = "", [(("", frozenset[tuple[str, str]]()), 0.0)], [], 0
+    code, shown, seen = "", [], [[] for _ in range(students)]  # of each: when, and what stood there from then on
 
     async def teach(teacher: Learner) -> None:
         nonlocal code
@@ -167,17 +169,21 @@ async def _together(urls: Sequence[str], students: int, seconds: float, tally: T
         await teacher.turn("page", page=PAGES[0])
         opened.set()
         await meeting.all_here.wait()
-        end, done, act = time.perf_counter() + seconds, 0, time.perf_counter()
-        while time.perf_counter() < end:
-            if time.perf_counter() >= act:
+        now = time.perf_counter()
+        end, act, tick, done = now + seconds, now, now, 0
+        while now < end:
+            if now >= act:
                 act += every
+                before, told = teacher.shows(), time.perf_counter()  # the class is told at the beginning of a turn
                 await teacher.act(ROUND[done % len(ROUND)] if (done + 1) % TURNS_A_PAGE else "page")
                 done += 1
-                if teacher.shows() != shown[-1][0]:
-                    shown.append((teacher.shows(), time.perf_counter()))
-            await asyncio.sleep(min(teacher.ticks.values()))
-            await teacher.tick()
-        await asyncio.sleep(2 * min(teacher.ticks.values()))  # nobody is taken along any more after that
+                if teacher.shows() != before:
+                    shown.append((told, teacher.shows()))
+            else:
+                tick += min(_beats(teacher))
+                await teacher.tick()
+            await asyncio.sleep(max(0.0, min(act, tick) - time.perf_counter()))
+            now = time.perf_counter()
 
     async def open_and_teach() -> None:
         try:
@@ -187,22 +193,19 @@ async def _together(urls: Sequence[str], students: int, seconds: float, tally: T
             over.set()
 
     async def look(student: Learner) -> None:
-        nonlocal missed
-        student.follows, seen, due = 0, 0, time.perf_counter() + student.dice.uniform(0, 1)
-        while not over.is_set():
-            if not student.ticks:
-                raise Lost("a student is in no class")
+        student.follows, mine = 0, seen[student.number - 1]
+        due, late = time.perf_counter() + student.dice.uniform(0, 1), None
+        while not over.is_set() or (shown and student.shows() != shown[-1][1]):
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             await student.tick()
-            # A browser's timer: it keeps its beat however long an answer takes, and begins anew with a whole page.
-            due = (time.perf_counter() if student.whole else due) + min(student.ticks.values(), default=0)
-            now = student.shows()
-            if seen < len(shown) - 1 and now == shown[-1][0]:
-                took.append(1000 * (time.perf_counter() - shown[-1][1]))
-                missed += len(shown) - 2 - seen
-                seen = len(shown) - 1
-        if student.shows() != shown[-1][0]:
-            tally.wrong.append(f"student {student.number} sees {student.shows()}, the class {shown[-1][0]}")
+            now, beat = time.perf_counter(), min(_beats(student))
+            # A browser's timer keeps its beat however long an answer takes, and begins anew with a whole page.
+            due = now + beat if student.whole else max(due, now - beat) + beat
+            if not mine or mine[-1][1] != student.shows():
+                mine.append((now, student.shows()))
+            if over.is_set() and now > (late := late or now + PATIENCE):
+                tally.wrong.append(f"student {student.number} sees {student.shows()}, the class {shown[-1][1]}")
+                return
 
     async def come(number: int) -> None:
         await asyncio.sleep(0.05 * number)
@@ -214,7 +217,26 @@ async def _together(urls: Sequence[str], students: int, seconds: float, tally: T
         await opened.wait()
         for number in range(1, students + 1) if code else ():
             group.create_task(come(number))
-    return {"seconds": time.perf_counter() - begun, "last_ms": 0.0, "seen": took, "missed": missed}
+    took = [1000 * (at - told) for mine in seen for told, at in _matched(shown, mine)]
+    return {"seconds": time.perf_counter() - begun, "last_ms": 0.0, "shown": len(shown), "seen": took,
+            "missed": students * len(shown) - len(took)}  # fmt: skip
+
+
+def _beats(learner: Learner) -> list[float]:
+    """Seconds between two looks, of each part of the page that looks by itself. Raises Lost where none does."""
+    if not learner.ticks:
+        raise Lost(f"learner {learner.number} is in no class")
+    return list(learner.ticks.values())
+
+
+def _matched(shown: Sequence[tuple[float, Any]], seen: Sequence[tuple[float, Any]]) -> Iterator[tuple[float, float]]:
+    """When each thing was shown and when one student saw it; without those that were not seen before the next was."""
+    at = 0
+    for told, what in shown:
+        here = next((i for i in range(at, len(seen)) if seen[i][0] >= told and seen[i][1] == what), None)
+        if here is not None:
+            yield told, seen[here][0]
+            at = here + 1
 
 
 @dataclass
@@ -277,7 +299,7 @@ async def run(
     if scenario.burst:
         found["last_ms"] = round(took["last_ms"])
     if scenario.together:
-        found |= {"seen": _times(took["seen"]), "missed": took["missed"]}
+        found |= {"shown": took["shown"], "seen": _times(took["seen"]), "missed": took["missed"]}
     if watch:
         end = watch.memory()
         rss = watch.rss or [(0.0, end)]
@@ -380,8 +402,8 @@ def show(found: dict[str, Any]) -> str:
         lines.append(f"  the last answer came after {found['last_ms']} ms")
     if "seen" in found:
         seen = found["seen"]
-        lines.append(f"  what the teacher did was seen {seen['count']} times, after {seen.get('p50')} ms (median; 95 % "
-                     f"{seen.get('p95')}, longest {seen.get('max')} ms), and {found['missed']} times not before the next")  # fmt: skip
+        lines.append(f"  {found['shown']} things were shown, and seen {seen['count']} times, after {seen.get('p50')} ms (median; "
+                     f"95 % {seen.get('p95')}, longest {seen.get('max')} ms), {found['missed']} times not before the next")  # fmt: skip
     lines.append(f"  lost {found['lost']}, errors {found['errors']}, wrong {found['wrong']}")
     if "rss_mb" in found:
         lines.append(f"  server: {found['cpu_ms_a_turn']} ms of a core a turn, {found['cores']} cores busy; memory at "

@@ -551,7 +551,7 @@ class View {
     const px = (v) => Math.round(v * dpr * this.unit);
     const labels = px(narrow ? 20 : 52), stairs = labels + px(narrow ? 4 : 9), shaft = px(narrow ? 22 : 44);
     const nurse = stairs + shaft + px(narrow ? 8 : 12), left = nurse + px(narrow ? 7 : 11), gap = px(narrow ? 2 : 4);
-    const space = Math.round(width * dpr) - left - px(4) - gap * (corridors - 1);
+    const space = Math.round(width * dpr) - left - px(4) - gap * (corridors - 1); // px(4): the frame around the chosen floor
     // Whole pixels give an even row of windows; where that would leave much of the width empty, rooms are not whole.
     const whole = Math.floor(space / rooms), even = whole * rooms > 0.88 * space;
     const room = even ? whole : space / rooms;

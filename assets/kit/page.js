@@ -59,6 +59,7 @@ function intoPopovers() {
 // would wear the colours of the day, white words on a pale button.
 function sameSky() {
   const app = document.querySelector("[data-testid=stApp]");
+  if (!app) return;
   const tell = () => { document.body.style.colorScheme = getComputedStyle(app).colorScheme; };
   new MutationObserver(tell).observe(app, { attributeFilter: ["class"] });
   tell();

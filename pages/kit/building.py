@@ -193,8 +193,9 @@ def mount(picture: dict[str, Any], on_pick: Callable[[int, int | None, str, int 
         told_again = pick == st.session_state.get("building.heard")  # by a house that had gone and is back
         if whole and isinstance(follow, str) and pick.get("id") == same[0] and not told_again:
             st.session_state["building.heard"] = pick
-            # What it shows now, whatever becomes of the choice here: a class may undo it.
-            shown["same"], shown["known"] = (same[0], token, same[2]), (floor, follow)
+            shown["known"] = (floor, follow)
+            if token != same[1]:
+                shown["same"] = None  # whatever becomes of the choice, the browser is told: a class may undo it
             # Where the walk ends nobody has chosen a floor: other pages then open the one that they would.
             on_pick(token, None if floor == top and room is None else floor, follow, room)
 

@@ -282,10 +282,11 @@ def settled() -> None:
 def lead() -> None:
     """A part of the teacher's page runs without the bar, since something was done in it: the class sees it now, and not
     after the bar's next look."""
+    state.see()
     place = seat()
-    if place and place.secret and place.agreed:
+    if place and place.secret and place.agreed and place.agreed != _mine(place):
         with suppress(ClassError):  # the bar's next look says it
-            _lead(place, rooms().look(place.code, secret=place.secret).board, False)
+            _lead(place, rooms().look(place.code, secret=place.secret).board, True)
 
 
 def _wander() -> None:

@@ -19,8 +19,8 @@ MAX_CHARS = 20_000
 """Longest text that is looked at at all. Far above what 256 tokens can hold, so that a text which is too long can be
 told so, instead of being cut by the browser."""
 MAX_LINKED = 12_000
-"""Most bytes of a text that stands in the link. 256 tokens stay below it; a longer address no server takes, and whoever
-loads the page again would find none."""
+"""Most bytes of a text that stands in the link, where each may take three signs. 256 tokens stay below it. The server
+takes no address of more than 64 kB: whoever loads the page again would find none."""
 MAX_SEARCH = 80
 """Longest text that is searched for."""
 MAX_WRITTEN = 48

@@ -72,8 +72,8 @@ def _body(page: str) -> None:
         st.code(made, language=None, wrap_lines=True)
         if not taken:
             st.caption(t("teacher.honest"))
-        if "class" in st.session_state:
-            st.caption(t("teacher.no_class"))
+        if "class" in st.session_state and st.session_state["class"].teaches:
+            st.caption(t("teacher.no_class", page=t("nav.together")))
     with right:
         _code(made)
 

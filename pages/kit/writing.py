@@ -215,8 +215,9 @@ def how_drawn(desk: Desk, written: Written, settings: SamplingSettings, forced: 
         final=discharge.fine(float(made.after_top_p[made.id])),
         vocabulary=f"{desk.vocabulary:,}",
     )
-    if step == len(written.draws):
-        st.caption(t("discharge.stage.coming", token=token))
+    coming = step == len(written.draws)
+    if coming:
+        st.caption(t("discharge.draw.coming"))
     plates.mount("discharge.controls", *discharge.controls(), on_pick=_turn)
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="dice_row"):
         if not state.hidden("seed"):
@@ -230,7 +231,7 @@ def how_drawn(desk: Desk, written: Written, settings: SamplingSettings, forced: 
         st.caption(t("discharge.seed", seed=settings.seed))
     plates.mount(
         "discharge.chain",
-        discharge.chain(desk, result, settings, forced.get(step) == result.id),
+        discharge.chain(desk, result, settings, forced.get(step) == result.id, coming),
         {"candidate": made.id},
         on_pick=partial(_take, step, made.id),
     )

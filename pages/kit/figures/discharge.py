@@ -260,8 +260,11 @@ def candidates(result: Draw, *, n: int = 8) -> list[int]:
     return best if result.id in best else [*best[:-1], result.id]
 
 
-def chain(desk: Desk, result: Draw, settings: SamplingSettings, forced: bool) -> list[plates.Plate]:
-    """The stages side by side, for the same candidates."""
+def chain(
+    desk: Desk, result: Draw, settings: SamplingSettings, forced: bool, coming: bool = False
+) -> list[plates.Plate]:
+    """The stages side by side, for the same candidates. `forced`: the token was taken by hand; `coming`: it is not
+    written yet."""
     made, ids = stages(result, settings), candidates(result)
     first = int(result.logits.argmax())
     names = [desk.name(id) for id in ids]
@@ -283,7 +286,7 @@ def chain(desk: Desk, result: Draw, settings: SamplingSettings, forced: bool) ->
         "token": _bold(desk.word(made.id)),
         "share": fine(float(made.after_top_p[made.id])),
     }
-    verdict = "taken" if forced else "greedy" if greedy else "drawn"
+    verdict = "coming" if coming else "taken" if forced else "greedy" if greedy else "drawn"
     notes = {
         "own": t("discharge.stage.own.note", **values),
         "tempered": t(f"discharge.stage.tempered.{'greedy' if greedy else 'note'}", **values),
