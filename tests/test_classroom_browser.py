@@ -240,6 +240,14 @@ def test_a_lesson_on_a_projector_and_on_a_students_phone(server, screen):
     teacher.get_by_role("link", name=say("en", "lesson.list.begin_of", minutes=5)).click()
     projected("lobby")
     title(student, "lobby", "zh")
+    followed = student.locator(".chip[aria-checked=true]")
+    whom, other = followed.inner_text(), student.locator(".chip[aria-checked=false]").last
+    other.click()  # the browser draws that by itself, and has to be told that the class is somewhere else
+    bar_says(student, "wanders", "zh")
+    expect(followed).not_to_have_text(whom)
+    press(student, "together.rejoin", "zh")
+    bar_says(student, "follows", "zh")
+    expect(followed).to_have_text(whom, timeout=PATIENCE)
     teacher.keyboard.press("PageDown")
     projected("department")
     title(student, "department", "zh")

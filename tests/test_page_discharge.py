@@ -181,6 +181,8 @@ def test_the_chain_says_what_the_stages_are(house, lang, monkeypatch):
     assert say(lang, "discharge.stage.taken", token=desk.word(result.id), share="").split("**")[0] not in top_p["note"]
     taken = discharge.chain(desk, result, how, True)[3]["note"]
     assert say(lang, "discharge.stage.taken", token=desk.word(result.id), share=discharge.fine(share)) in taken
+    coming = discharge.chain(desk, result, how, False, coming=True)[3]["note"]
+    assert say(lang, "discharge.stage.coming", token=desk.word(result.id), share=discharge.fine(share)) in coming
 
 
 def test_the_taken_token_is_shown_however_unlikely(house):
@@ -377,7 +379,10 @@ def test_settings_ask_the_model_nothing(app, monkeypatch):
 def test_one_token_then_again_from_the_beginning(app):
     at = skip(app())
     assert link(at).get("written") is None
+    coming = say("en", "discharge.draw.coming")
+    assert any(one.value == coming for one in at.caption), "what is shown is not written yet"
     click(at, "discharge_one")
+    assert not any(one.value == coming for one in at.caption)
     assert fine(at) and link(at)["written"] == "1" and len(shown(at)["tokens_step"]["tokens"]) == 1
     click(at, "discharge_clear")
     assert fine(at) and "written" not in link(at)
