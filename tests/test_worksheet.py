@@ -14,8 +14,8 @@ import screens
 from screens import LANGUAGES
 
 import model
-from pages.kit import ask, building, exercises, paper, service, state, worksheet
-from pages.kit.exercises import Exercise, Paper
+from pages.kit import ask, building, exercises, paper, service, sheet, state, worksheet
+from pages.kit.sheet import Exercise, Paper
 
 LONG = "面" * model.MAX_TOKENS
 HOSTILE = [
@@ -348,13 +348,13 @@ def test_the_numbers_of_a_record_are_counted_from_1(house, lang):
     (0.125, 2, "0.13"), (-0.125, 2, "-0.13"), (-0.001, 2, "0.00"), (2.5, 0, "3"), (0.005, 2, "0.01"),
 ])  # fmt: skip
 def test_rounding_is_that_of_school(value, digits, expected):
-    assert str(exercises.rounded(value, digits)) == expected
+    assert str(sheet.rounded(value, digits)) == expected
 
 
 @pytest.mark.parametrize("parts", [[1.0], [0.5, 0.5], [1 / 3] * 3, [0.005] * 200, [0.999, 0.0005, 0.0005]])
 @pytest.mark.parametrize("digits", [0, 1, 2])
 def test_percent_make_a_hundred(parts, digits):
-    made = exercises.hundred(parts, digits)
+    made = sheet.hundred(parts, digits)
     assert sum(made) == 100 and all(abs(one - Decimal(100 * part)) <= Decimal(1).scaleb(-digits) for one, part in zip(made, parts, strict=True))
 
 

@@ -1,6 +1,7 @@
 """The worksheet: one sentence's exercises as a page to print, with nothing in it that a browser must fetch or run.
 
-`document` is a pure function from a visit to HTML; the exercises are made in exercises.py, the paper in paper.py.
+`document` is a pure function from a visit to HTML; the exercises are made in exercises.py, with what sheet.py has; the paper
+is in paper.py.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Literal
 
 from pages.kit import exercises, words
 from pages.kit.chapter import Visit
-from pages.kit.exercises import Exercise, Paper
 from pages.kit.paper import clean, page
+from pages.kit.sheet import Exercise, Paper
 
 Part = Literal["tasks", "answers", "both"]
 PARTS: tuple[Part, ...] = ("tasks", "answers", "both")
