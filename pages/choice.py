@@ -31,6 +31,7 @@ names = {"moe": moe.row.name, "dense": dense.row.name}
 
 # -- what there is, and what it must do
 
+known = chapter.guessed(visit, "choice.guess")  # before that the equation would say it
 chapter.explain(
     "choice.needs",
     code=[source(MODEL, "Need"), source(MODEL, "judge"), source(COSTS, "figures")],
@@ -38,10 +39,10 @@ chapter.explain(
         "cards": need.cards,
         "card": int(need.card_bytes / figures.GIGA),
         "memory": int(need.memory / figures.GIGA),
-        "weights": moe.weights / figures.GIGA,
+        "weights": moe.weights / figures.GIGA if known else t("choice.guess.unknown"),
         "served": need.served,
-        "cache": moe.cache / figures.GIGA,
-        "needed": moe.needed / figures.GIGA,
+        "cache": number(moe.cache / figures.GIGA, figures.CACHE_DIGITS),
+        "needed": moe.needed / figures.GIGA if known else t("choice.guess.unknown"),
         "name": chapter.tex_text(moe.row.name),
     },
     memory=figures.gigabytes(need.memory),

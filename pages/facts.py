@@ -23,13 +23,15 @@ def room(one: facts.Claim) -> chapter.Room:
 
 
 asked = facts.claim(state.get("claim"))
-kept = asked if chapter.guessed(room(asked), QUESTION) else facts.after(asked, ())  # its verdict would be the answer
+known = chapter.guessed(room(asked), QUESTION)
 
 # -- judge one
 
 chapter.explain(
     "facts.judge",
-    code=[library.entry("facts", "claim", kept.key), source(KIT, "values"), source(KIT, "source")],
+    code=[  # what is kept of a claim holds its verdict: of this one the answer, of another one that of its own question
+        source(KIT, "values"), source(KIT, "source"), *([library.entry("facts", "claim", asked.key)] if known else []),
+    ],  # fmt: skip
     tex=facts.equations(),
 )
 judged = chapter.predict(

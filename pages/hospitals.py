@@ -65,7 +65,7 @@ chapter.explain(
     "hospitals.register",
     code=[source(COSTS, "figures"), source(COSTS, "cache_numbers"), source(COSTS, "attention_products"),
           source(COSTS, "tokens_seen"), source(COSTS, "forward_flops"), source(COSTS, "weight_bytes")],  # fmt: skip
-    tex=hospitals.register_tex(row, now),
+    tex=hospitals.register_tex(row, now, told),
     count=len(names),
     name=row.name,
 )
@@ -88,7 +88,7 @@ plates.mount(
     on_pick=hospitals.pick,
 )
 chapter.explain("hospitals.where", code=[source(CATALOGUE, "Row"), source(CATALOGUE, "computed")], name=row.name)
-plates.mount("hospitals.where", [hospitals.published(row), hospitals.values(row), hospitals.hidden()], {})
+plates.mount("hospitals.where", [hospitals.published(row, told), hospitals.values(row), hospitals.hidden()], {})
 
 # -- one's own config.json
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import OrderedDict
 from dataclasses import asdict, replace
@@ -258,6 +259,9 @@ def test_every_depth(app, clinic_folder, lang, depth):
     assert "beds.store.loads" not in shown(at)
     assert fine(skip(at)) and "beds.store.loads" in shown(at)
     assert not any("@" in one.value for one in at.latex)
+    if depth == "maths":  # what is taken away from what, as it is printed, gives what is printed
+        rounded, plain, cost = map(float, re.search(r"([\d.]+) - ([\d.]+) = ([\d.]+) ", at.latex[-1].value).groups())
+        assert round(rounded - plain, rounding.DIGITS) == cost
 
 
 @pytest.mark.parametrize("query", [

@@ -172,8 +172,11 @@ def opened(at: AppTest, lang: str) -> AppTest:
 def test_every_depth(app, lang, depth):
     at = app(lang, depth=depth, tune="1")
     assert fine(at) and "verdicts" in shown(at) and not {"models", "weighed"} & set(shown(at)), "the answer is hidden"
+    assert "1346.658" not in " ".join(one.value for one in at.latex), "what V3 needs is half of the answer"
     at = opened(at, lang)
     assert fine(at) and {"models", "weighed"} <= set(shown(at))
+    if depth == "maths":
+        assert all(n in at.latex[1].value for n in ("1342.053", "0.287834", "1346.658"))
     assert bool(at.latex) == (depth == "maths") and bool(at.code) == (depth == "code")
     assert not any("@" in one.value for one in at.latex)
 

@@ -113,7 +113,7 @@ def test_the_register_is_sorted_and_says_who_is_first(app, by):
 
 def test_context_precision_and_cards_change_what_they_should(app):
     def cells(**query) -> dict[str, float]:
-        table = shown(app(compare="llama-3-1-405b", **query))["hospitals.register.register"]
+        table = shown(skip(app(compare="llama-3-1-405b", **query)))["hospitals.register.register"]
         return dict(zip([c["label"] for c in table["columns"]], table["cells"][0], strict=True))
 
     def name(measure: str) -> str:
@@ -163,6 +163,8 @@ def test_every_note_and_every_undisclosed_has_words():
 
 def test_equations_hold_the_looked_at_hospitals_numbers(app):
     at = app(depth="maths", hospital="gpt-oss-120b")
+    asked = " ".join(one.value for one in app(depth="maths").latex)
+    assert "83.5" not in asked and "250.5" not in asked, "V3's work, before the question is answered"
     assert "37{,}552{,}297{,}472" not in " ".join(one.value for one in at.latex), "not before the question is answered"
     text = " ".join(one.value for one in skip(at).latex).replace("{,}", "")
     assert f"= {1024 * (18 * 4096 + 18 * 128)}" in text and "36 - 18" in text
@@ -181,22 +183,27 @@ def test_choosing_writes_the_link(app):
     assert shown(skip(at))["hospitals.register.bars"]["labels"][0] == "Llama-3.1-405B"
 
 
-@pytest.mark.parametrize("by", ["total", "active"])
-def test_what_is_asked_stands_nowhere_in_the_register_before(app, by):
-    def column(made) -> list:
+@pytest.mark.parametrize("by", ["total", "active", "forward", "training"])
+def test_what_answers_the_question_stands_nowhere_in_the_register_before(app, by):
+    """Neither the weights at work nor the arithmetic that follows from them."""
+    def column(made, measure="active") -> list:
         table = made["hospitals.register.register"]
-        at = [c["label"] for c in table["columns"]].index(words.say("en", "hospitals.column.active"))
+        at = [c["label"] for c in table["columns"]].index(words.say("en", f"hospitals.column.{measure}"))
         return [row[at] for row in table["cells"]]
 
     at = app(by=by)
-    made = shown(at)
+    made, unknown = shown(at), words.say("en", "hospitals.most.unknown")
     bars = made["hospitals.register.bars"]
-    assert set(column(made)) == {words.say("en", "hospitals.most.unknown")}
+    assert all(set(column(made, name)) == {unknown} for name in ("active", "forward", "training"))
     assert bars["labels"][0] == "Kimi K2", "in the order of all weights"
-    waits = words.say("en", "hospitals.register.first", unit=words.say("en", "hospitals.column.active"))
-    assert bars["note"].startswith(waits) == (by == "active")
+    waits = words.say("en", "hospitals.register.first", unit=words.say("en", f"hospitals.column.{by}"))
+    assert bars["note"].startswith(waits) == (by != "total")
+    published = [row[:2] for row in made["hospitals.where.published"]["cells"]]
+    assert published == [["671", "671"], [unknown] * 2, ["70.272"] * 2, [unknown] * 2]
     told = shown(skip(at))
+    assert [row[0] for row in told["hospitals.where.published"]["cells"]] == ["671", "37", "70.272", "250"]
     assert max(column(told)) == pytest.approx(405.9, abs=0.05)
+    assert max(column(told, "forward")) == pytest.approx(824.4, abs=0.05)
     assert waits not in told["hospitals.register.bars"]["note"]
     assert told["hospitals.register.bars"]["labels"][0] == ("Kimi K2" if by == "total" else "Llama-3.1-405B")
 

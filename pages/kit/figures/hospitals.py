@@ -82,7 +82,7 @@ class Measure(NamedTuple):
     digits: int = 0
 
 
-ASKED = "active"  # by the page's question
+TELLING = ("active", "forward", "training")  # what the page's question asks for, and the work that follows from it
 MEASURES = {
     "total": Measure(lambda f: f.total, BILLION, 1),
     "active": Measure(lambda f: f.active, BILLION, 1),
@@ -143,6 +143,11 @@ def ranked(now: Settings, by: str) -> list[tuple[Row, Figures]]:
     return sorted(several, key=lambda pair: -value(by, pair[1]))
 
 
+def _asked(row: Row) -> bool:
+    """Whether it is one of those that the page's question is about."""
+    return row.key in TALK
+
+
 def rooms(a: Architecture) -> str:
     """What a floor looks like, in a few signs."""
     if not a.num_moe_layers:
@@ -168,17 +173,17 @@ def _columns() -> list[dict[str, object]]:
 
 
 def _cells(a: Architecture, f: Figures, told: bool = True) -> list[float | str]:
-    """`told`: whether what the page asks for may stand there."""
+    """`told`: whether what answers the page's question may stand there."""
     asked = t("hospitals.most.unknown")
-    figures = (value(name, f) if told or name != ASKED else asked for name in MEASURES)
+    figures = (value(name, f) if told or name not in TELLING else asked for name in MEASURES)
     return [floors(a), rooms(a), t(f"hospitals.kind.{a.attention}"), *figures]
 
 
 def register(now: Settings, told: bool) -> list[plates.Plate]:
-    """All that are compared: one measure as bars, and every measure in a table. A click looks at one closely. What the
-    page asks for stands in neither before it is `told`."""
+    """All that are compared: one measure as bars, and every measure in a table. A click looks at one closely. What
+    answers the page's question stands in neither before it is `told`."""
     wanted = measure()
-    waits = wanted == ASKED and not told
+    waits = wanted in TELLING and not told
     by = state.TABLE["measure"].default if waits else wanted
     several = ranked(now, by)
     axis = plates.axis("hospital", len(catalogue.rows()), indices=[index_of(row.key) for row, _ in several])
@@ -263,16 +268,18 @@ def rounded(within: float) -> int:
     return EXACT if not within else max(0, round(-math.log10(2 * within)))
 
 
-def published(row: Row) -> plates.Plate:
-    """What others say of it, and what the formulas say."""
-    lines = []
+def published(row: Row, told: bool = True) -> plates.Plate:
+    """What others say of it, and what the formulas say. `told`: as in the register."""
+    lines, asked = [], t("hospitals.most.unknown")
     for figure in row.published:
         unit = 1 if figure.what in ("kv_kilobytes", "training_gflops") else BILLION
         digits = rounded(figure.within / unit)
         made = catalogue.computed(figure.what, row.architecture)
         verdict = t("hospitals.where.agrees" if figure.derivable else "hospitals.where.differs")
         cited = library.cited(figure.source)
-        lines.append([number(figure.value / unit, digits), number(made / unit, digits), verdict, cited])
+        waits = _asked(row) and not told and figure.what.startswith(TELLING)
+        both = (asked, asked) if waits else (number(figure.value / unit, digits), number(made / unit, digits))
+        lines.append([*both, verdict, cited])
     return plates.table(
         "published",
         [t(f"hospitals.said.{figure.what}") for figure in row.published],
@@ -301,11 +308,17 @@ def street_tex(told: bool) -> dict[str, str]:
     return put
 
 
-def register_tex(row: Row, now: Settings) -> dict[str, str | int]:
-    """Cache, arithmetic and cards of one."""
+def register_tex(row: Row, now: Settings, told: bool) -> dict[str, str | int]:
+    """Cache, arithmetic and cards of one. `told`: as in the register."""
     a, f = row.architecture, now.figures(row.architecture)
+    waits = _asked(row) and not told
     window = a.sliding_window if a.sliding_window is not None else now.context
     each = a.num_attention_heads * (a.qk_head_dim + a.value_head_dim)  # products for a token that is seen
+    work = {
+        "multiplied": tex(multiplied(a)),
+        "forward": tex(f.forward_flops / GIGA, 1),
+        "training": tex(f.training_flops / GIGA, 1),
+    }
     return {
         "per_layer": cache_numbers_per_layer(a),
         "layers": a.num_hidden_layers,
@@ -313,13 +326,11 @@ def register_tex(row: Row, now: Settings) -> dict[str, str | int]:
         "context": tex(now.context),
         "near": tex(min(now.context, window)),
         "cache": tex(f.cache_numbers),
-        "multiplied": tex(multiplied(a)),
+        **(dict.fromkeys(work, t("hospitals.most.unknown")) if waits else work),
         "seen": tex(attention_products(a, now.context) / each, 1),
         "heads": a.num_attention_heads,
         "query": a.qk_head_dim,
         "key": a.value_head_dim,
-        "forward": tex(f.forward_flops / GIGA, 1),
-        "training": tex(f.training_flops / GIGA, 1),
         "weights": tex(f.weight_bytes / GIGA, 1),
         "kept": tex(f.cache_bytes / GIGA, 2),
         "card": tex(now.card.bytes / GIGA),
