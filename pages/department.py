@@ -48,7 +48,9 @@ chapter.explain(
         "room": desk.room,
         "score": float(desk.scores[desk.room]),
         "board": float(desk.board[desk.room]),
-        "choice": float(desk.choice[desk.room]),
+        "choice": department.equals_tex(
+            (float(desk.scores[desk.room]), float(desk.board[desk.room])), float(desk.choice[desk.room])
+        ),
     },
     low=number(float(desk.board.min())),
     high=number(float(desk.board.max())),
@@ -61,8 +63,8 @@ guessed = chapter.predict(
     right=2 if not bare.gone else int(len(bare.stay) > len(bare.gone)),
     k=len(desk.called),
     same=len(bare.stay),
-    gone=department.listed(bare.gone),
-    instead=department.listed(bare.instead),
+    gone=department.listed(sorted(bare.gone)),
+    instead=department.listed(sorted(bare.instead)),
     **here,
 )
 plates.mount(
@@ -83,7 +85,7 @@ chapter.explain(
     tex={
         "corridor": letter(corridor),
         "parts": " + ".join(chapter.tex_number(float(desk.choice[room])) for room in pair),
-        "sum": float(desk.corridors[corridor]),
+        "sum": department.equals_tex((float(desk.choice[room]) for room in pair), float(desk.corridors[corridor])),
         "kept": c.topk_group,
         "k": len(desk.called),
     },

@@ -145,6 +145,17 @@ def test_the_boards_wiped(look, token, place):
     assert lit(plate) == sorted(u.called)
     assert [room for room in u.called if plate["roles"][room] == "crowding"] == u.instead
     assert f"{u.everywhere} of {u.of}" in plate["note"]
+    assert u.gone == [room for room in d.called if room in u.gone], "in the order of the choice"
+    assert ", ".join(map(str, sorted(u.gone))) in plate["note"] and ", ".join(map(str, sorted(u.instead))) in plate["note"]
+
+
+@pytest.mark.parametrize("parts,whole,sign", [
+    ((0.7144, 0.0914), 0.8058, "≈"),  # 0.714 + 0.091, and 0.806
+    ((0.741, -0.061), 0.680, "="), ((0.8761, 0.8452), 1.7213, "="), ((0.13149, 3.85049), 3.98198, "≈"), ((0.5,), 0.5, "="),
+])  # fmt: skip
+def test_what_does_not_add_up_as_printed_is_not_said_to_be_equal(parts, whole, sign):
+    assert department.equals(parts, whole) == sign
+    assert department.equals_tex(iter(parts), whole) == f"{'=' if sign == '=' else chr(92) + 'approx'} {whole:.3f}"
 
 
 def test_the_boards_matter_in_the_shipped_hospital(hospital_folder):

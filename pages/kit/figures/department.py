@@ -14,7 +14,7 @@ from model import Interventions, Trace
 from model.deepseek_v3 import choose
 from pages.kit import plates, state
 from pages.kit.building import letter
-from pages.kit.chapter import Visit, number, percent, sentences
+from pages.kit.chapter import Visit, number, percent, sentences, tex_number
 from pages.kit.figures import common
 from pages.kit.words import t
 
@@ -25,6 +25,7 @@ ELSEWHERE = ("silence_heads", "close_records")  # what the heads and the triage 
 OFFERED = tuple(change for change in state.CHANGES if change not in ELSEWHERE)
 OF_A_ROOM = ("dismiss", "force")
 K = "num_experts_per_tok"
+EQUALS = {"=": "=", "≈": r"\approx"}  # as an equation has them
 
 
 # -- the receptionist --------------------------------------------------------------------------------------------------
@@ -110,6 +111,19 @@ def unboarded(visit: Visit, real: Desk) -> Unboarded:
         int(both.sum()),
         called.numel(),
     )
+
+
+def equals(parts: Iterable[float], whole: float, digits: int = 3) -> str:
+    """The sign between a sum and what it makes: the digits that are printed need not add up, each number being rounded
+    by itself."""
+    printed = sum(round(part, digits) for part in parts) - round(whole, digits)
+    return "≈" if round(printed, digits) else "="
+
+
+def equals_tex(parts: Iterable[float], whole: float) -> str:
+    """The same in an equation, with what it makes."""
+    parts = tuple(parts)
+    return f"{EQUALS[equals(parts, whole)]} {tex_number(whole).strip('()')}"
 
 
 def listed(items: Iterable[object]) -> str:
@@ -217,8 +231,8 @@ def without(visit: Visit, d: Desk, u: Unboarded) -> plates.Plate:
     said = {
         "same": len(u.stay),
         "k": len(d.called),
-        "gone": listed(u.gone),
-        "instead": listed(u.instead),
+        "gone": listed(sorted(u.gone)),
+        "instead": listed(sorted(u.instead)),
         "open": listed(map(letter, u.open)),
         "everywhere": u.everywhere,
         "of": u.of,
@@ -244,6 +258,7 @@ def pairs(visit: Visit, d: Desk) -> plates.Plate:
         "corridor": letter(first),
         "rooms": listed(pair[first]),
         "parts": " + ".join(number(float(d.choice[room])) for room in pair[first]),
+        "equals": equals((float(d.choice[room]) for room in pair[first]), float(d.corridors[first])),
         "sum": number(float(d.corridors[first])),
     }
     return _all(visit, "pairs", d.choice, mask=_mask(visit, lit), lit=t("department.pairs.lit"), said=said)

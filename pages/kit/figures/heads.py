@@ -11,6 +11,7 @@ from model import Trace
 from pages.kit import plates
 from pages.kit.chapter import Visit, number, percent, sentences
 from pages.kit.figures import common
+from pages.kit.figures.department import equals
 from pages.kit.words import t
 
 PLACES = ("itself", "before", "door", "elsewhere")
@@ -205,6 +206,7 @@ def split(visit: Visit, head: int, row: Scores) -> list[plates.Plate]:
         "read": visit.name(best),
         "content": number(float(row.content[best])),
         "position": number(float(row.position[best])),
+        "equals": equals((float(row.content[best]), float(row.position[best])), float(row.total[best])),
         "total": number(float(row.total[best])),
         "weight": percent(float(row.weights[best])),
         "rest": percent(1 - float(row.weights[best])),
