@@ -269,6 +269,9 @@ def test_guessing_ahead_says_what_happened(house):
     assert right.sum() == truth.accepted and wrong.sum() == truth.drafts - truth.accepted
     assert (own + right == 1).all() and not (wrong * right).any()
     assert number(len(run.ids) / run.seconds, 1) in [fact["value"] for fact in discharge.savings(run)["facts"]]
+    why = words.say("en", "discharge.guesses.last")
+    ends = discharge.guesses(desk, run._replace(passes=run.passes + 1))  # its last token was guessed, and then confirmed
+    assert why not in plate["note"] and ends["note"].endswith(why)
 
 
 def test_recorded_figures_are_those_of_the_file(hospital_folder, monkeypatch):

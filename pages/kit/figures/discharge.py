@@ -141,7 +141,8 @@ def paper(desk: Desk, ids: Sequence[int], status: str, *, older: Sequence[int] =
     asked = html.escape(desk.house.tokenizer.decode(desk.start.ids))
     made = html.escape(desk.text(ids))
     pen = '<i class="pen" aria-hidden="true"></i>' if running else ""
-    before = f'<p class="older">{t("discharge.paper.older", text=html.escape(desk.text(older)))}</p>' if older else ""
+    stood = t("discharge.paper.older", text=html.escape(desk.text(older).strip()))
+    before = f'<p class="older">{stood}</p>' if older else ""
     return (
         f'<div class="paper"><p dir="auto"><span class="asked">{asked}</span><span class="made">{made}</span>{pen}</p>'
         f"{before}<small>{html.escape(status)}</small></div>"
@@ -417,6 +418,14 @@ def settled(run: Generation) -> Ahead:
 
 def guesses(desk: Desk, run: Ahead) -> plates.Plate:
     """Where each token came from: a pass of its own, or a guess that was right; and the guesses that were wrong."""
+    said = t(
+        "discharge.guesses.note",
+        right=run.accepted,
+        asked=len(run.drafted),
+        tokens=len(run.ids),
+        passes=run.passes,
+        saved=run.saved,
+    )
     chips = desk.chips(run.ids)
     names = [chip["text"] for chip in chips]
     parts = [t(f"discharge.guesses.{part}") for part in ("own", "right", "wrong")]
@@ -441,14 +450,7 @@ def guesses(desk: Desk, run: Ahead) -> plates.Plate:
         texts=[text for row in texts for text in row],
         title=t("discharge.guesses.title"),
         alt=t("discharge.guesses.alt", right=run.accepted, asked=len(run.drafted)),
-        note=t(
-            "discharge.guesses.note",
-            right=run.accepted,
-            asked=len(run.drafted),
-            tokens=len(run.ids),
-            passes=run.passes,
-            saved=run.saved,
-        ),
+        note=chapter.sentences(said, t("discharge.guesses.last")) if run.saved < run.accepted else said,
     )
 
 

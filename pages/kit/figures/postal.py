@@ -467,6 +467,7 @@ def answers(visit: Visit, now: Cut) -> plates.Plate:
     best = [trace.logits.softmax(-1).max(-1) for trace in (visit.trace, now.changed)]
     moved = best[0].indices != best[1].indices
     texts = [common.said(visit, id) for row in best for id in row.indices.tolist()]
+    said = "note" if moved.any() else "stay"  # no frame is spoken of where there is none
     return plates.grid(
         "answers_of_all",
         plates.axis("part", 2, [t("postal.answers.before"), t("postal.answers.after")]),
@@ -483,7 +484,7 @@ def answers(visit: Visit, now: Cut) -> plates.Plate:
         left=64,
         title=t("postal.answers.title"),
         alt=t("postal.answers.alt", same=now.same, all=len(moved)),
-        note=t("postal.answers.note", same=now.same, all=len(moved)),
+        note=t(f"postal.answers.{said}", same=now.same, all=len(moved)),
     )
 
 
