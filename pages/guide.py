@@ -58,9 +58,8 @@ with st.container(key="plan_rows"):
         right.html(f"<p class='guide'>{guide.step(plan, step)}</p>")
 st.caption(t("guide.plan.total", minutes=plan.minutes))
 if door := library.door(["lesson"]):
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.markdown(t("guide.plan.guided"))
-        st.page_link("pages/lesson.py", label=door.label, icon=":material/co_present:")
+    st.markdown(t("guide.plan.guided"))
+    st.page_link("pages/lesson.py", label=door.label, icon=":material/co_present:")
 
 # -- page by page
 
@@ -76,7 +75,7 @@ chapter.explain(
 names = {"": t("guide.everything"), **{one.page: one.name for one in entries.values()}}
 people = {"": t("guide.anybody"), **{one: t(f"guide.for.{one}") for one in guide.FOR}}
 page, who = page if page in entries else "", who if who in guide.FOR else ""
-with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
+with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="library_row"):
     control(st.selectbox, "guide_page", page, t("guide.page"), names, key="guide.page", read=or_none)
     search("guide", "guide_find")
     control(

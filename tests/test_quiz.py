@@ -388,6 +388,12 @@ def test_what_a_visitor_typed_is_never_markup(clinic):
     assert tell("en", "quiz.option.plain", {"text": Name("", "door")}) == words.say("en", "building.door")
 
 
+def test_rooms_stand_in_order_and_with_the_commas_of_a_language():
+    why = {"k": 8, "same": 6, "gone": figures.Rooms([42, 7]), "instead": figures.Rooms(())}
+    assert "7, 42" in tell("en", "quiz.board.why", why) and "7、42" in tell("zh", "quiz.board.why", why)
+    assert tell("zh", "quiz.board.why", why).count("–") == 1
+
+
 # -- what is kept ------------------------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,16 @@ class Name(NamedTuple):
         return words.say(lang, f"building.{self.special}") if self.special else self.text
 
 
+class Rooms(NamedTuple):
+    """Rooms in a sentence; they may be none."""
+
+    numbers: Sequence[int]
+
+    def said(self, lang: str) -> str:
+        """In a language, in order."""
+        return words.say(lang, "department.comma").join(map(str, sorted(self.numbers))) or "–"
+
+
 def called(visit: Visit, token: int) -> Name:
     """A token of the sentence."""
     piece = visit.pieces[token]
@@ -69,7 +79,7 @@ def tell(lang: str, key: str, values: Mapping[str, Any], markup: bool = False) -
     """The words for `key` with the values put in. `markup`: as Markdown, in which no value is markup; otherwise as
     plain text, without the signs of the words' own markup."""
     template = words.table(lang)[key]
-    said = {name: value.said(lang) if isinstance(value, Name) else value for name, value in values.items()}
+    said = {name: value.said(lang) if isinstance(value, Name | Rooms) else value for name, value in values.items()}
     if markup:
         return template.format(**{name: shell.plain(v) if isinstance(v, str) else v for name, v in said.items()})
     return template.replace("**", "").replace("`", "").format(**said)
@@ -334,7 +344,7 @@ def board(v: Visit) -> Question | None:
     wrong = [nobody, *map(room, [*instead[:1], *stay])] if gone else [room(one) for one in reversed(stay)]
     return make(
         "board", v, fair(right, wrong), "department", here(v, room=(gone or g.called)[0]), k=len(g.called),
-        same=len(stay), gone=", ".join(map(str, gone)) or "–", instead=", ".join(map(str, instead)) or "–",
+        same=len(stay), gone=Rooms(gone), instead=Rooms(instead),
     )  # fmt: skip
 
 
