@@ -223,6 +223,7 @@ def register(now: Settings, told: bool) -> list[plates.Plate]:
                     source=library.cited(now.card.source),
                 ),
                 t("hospitals.register.active"),
+                *([] if told else [t("hospitals.register.waits")]),
             ),
         ),
     ]

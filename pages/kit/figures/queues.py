@@ -12,7 +12,7 @@ from model.labs import queues as lab
 from model.labs._spread import Spread, apart, spread
 from pages.kit import plates, state
 from pages.kit.chapter import between, number, percent
-from pages.kit.figures.department import subject
+from pages.kit.figures.department import equals, subject
 from pages.kit.words import t
 
 Points = Sequence[dict[str, Any]]  # of one run
@@ -213,9 +213,11 @@ def verdict(found: Recorded, get: Callable[[dict[str, Any]], float], arm: int, o
     """In words: whether one arm's loss lies above another's, below it, or inside the spread of the seeds."""
     how = {1: "above", -1: "below", 0: "inside"}[apart(found.last(get, arm), found.last(get, other))]
     one, two = found.spread(get, arm), found.spread(get, other)
+    more, less = max(one.middle, two.middle), min(one.middle, two.middle)
+    about = "" if equals((more, -less), more - less) == "=" else t("queues.verdict.about")
     return t(
         f"queues.verdict.{how}", arm=name(found.arms[arm]), other=name(found.arms[other]),
-        loss=number(one.middle), than=number(two.middle), gap=number(abs(one.middle - two.middle)),
+        loss=number(one.middle), than=number(two.middle), gap=f"{about}{number(more - less)}",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from model.labs._spread import one_sign, same_sign, spread
 from pages.kit import plates
 from pages.kit.chapter import number, percent
 from pages.kit.figures.choice import between
-from pages.kit.figures.department import subject
+from pages.kit.figures.department import equals_tex, subject
 from pages.kit.figures.queues import Points, steps
 from pages.kit.words import t
 
@@ -90,10 +90,14 @@ def table(runs: Sequence[dict[str, Any]]) -> plates.Plate:
     )
 
 
-def values(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+def values(runs: Sequence[dict[str, Any]]) -> dict[str, float | str]:
     """Means over the seeds, for the equation."""
-    found = {f"{kind}_{arm}": float(np.mean(lab.ends(runs, kind, arm))) for kind in lab.KINDS for arm in lab.ARMS}
-    return {**found, **{f"{kind}_lead": float(np.mean(lab.leads(runs, kind))) for kind in lab.KINDS}}
+    found: dict[str, float | str] = {}
+    for kind in lab.KINDS:
+        ends = {arm: float(np.mean(lab.ends(runs, kind, arm))) for arm in lab.ARMS}
+        found |= {f"{kind}_{arm}": end for arm, end in ends.items()}
+        found[f"{kind}_lead"] = equals_tex((ends["dense"], -ends["v3"]), float(np.mean(lab.leads(runs, kind))))
+    return found
 
 
 def verdict(runs: Sequence[dict[str, Any]]) -> list[str]:
