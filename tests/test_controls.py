@@ -139,6 +139,27 @@ def test_one_kind_of_a_list_or_everything(session, monkeypatch, now, shown):
     assert state.get("verdict") is None
 
 
+# -- from page to page -------------------------------------------------------------------------------------------------
+
+
+def showing(at: AppTest) -> dict[str, Any]:
+    """What every control shows, by its key."""
+    return {one.key: one.value for one in at.main if isinstance(getattr(one, "key", None), str) and hasattr(one, "value")}
+
+
+def test_a_control_shows_the_same_however_one_came(monkeypatch, clinic_folder):
+    """To Streamlit the box of the next page is another one; it has to be told of the sentence as well."""
+    monkeypatch.setenv("TOKEN_HOSPITAL_CHECKPOINT", str(clinic_folder))
+    query, boxes = {"s": "Doctor", "depth": "maths", "quiz": 7}, 0
+    walking = screens.open_page(PAGES[0], "zh", **query)
+    for path in [*PAGES, *reversed(PAGES[:-1])]:
+        walking.switch_page(path).run()
+        with_link = showing(screens.open_page(path, "zh", **query))
+        assert fine(walking) and showing(walking) == with_link, path
+        boxes += with_link.get("sentence_box") == "Doctor"
+    assert boxes > len(screens.WALK)
+
+
 # -- what Streamlit keeps of all of them -------------------------------------------------------------------------------
 
 

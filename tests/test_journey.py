@@ -147,6 +147,13 @@ def test_from_a_sentence_to_another_prediction(house):
     page.mouse.click(people["x"] + people["width"] * 0.5, people["y"] + people["height"] - 8 - high * 59.4)
     title(page, "department")
     until_link(page, s=SENTENCE, floor="60", token="7")
+    expect(box).to_have_value(SENTENCE)
+    page.locator(".st-key-doors a").last.click()
+    title(page, "round")
+    expect(box).to_have_value(SENTENCE)
+    page.go_back()
+    title(page, "department")
+    expect(box).to_have_value(SENTENCE)
 
     change(page, "dismiss").click()
     until_link(page, change="dismiss")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from pages.kit import words
 
@@ -324,9 +325,12 @@ def reset(*names: str) -> None:
 
 def show(widget: str, value: Any) -> None:
     """What a widget is to show. Nothing is sent where it shows that already: a value that comes back to the browser
-    late would undo what was clicked meanwhile."""
-    if widget not in st.session_state or st.session_state[widget] != value:
+    late would undo what was clicked meanwhile. To Streamlit the widget of the same key on the next page is another
+    one, which has to be told too, although the session still holds what the one before showed."""
+    page, told = ThreadState.get().active_script_hash, st.session_state.setdefault("told", {})
+    if told.get(widget) != page or widget not in st.session_state or st.session_state[widget] != value:
         st.session_state[widget] = value
+        told[widget] = page
 
 
 def left() -> dict[str, Any]:
