@@ -48,7 +48,7 @@ chapter.explain(
         "room": desk.room,
         "score": float(desk.scores[desk.room]),
         "board": float(desk.board[desk.room]),
-        "choice": department.equals_tex(
+        "choice": chapter.equals_tex(
             (float(desk.scores[desk.room]), float(desk.board[desk.room])), float(desk.choice[desk.room])
         ),
     },
@@ -85,7 +85,7 @@ chapter.explain(
     tex={
         "corridor": letter(corridor),
         "parts": " + ".join(chapter.tex_number(float(desk.choice[room])) for room in pair),
-        "sum": department.equals_tex((float(desk.choice[room]) for room in pair), float(desk.corridors[corridor])),
+        "sum": chapter.equals_tex((float(desk.choice[room]) for room in pair), float(desk.corridors[corridor])),
         "kept": c.topk_group,
         "k": len(desk.called),
     },

@@ -69,7 +69,7 @@ chapter.explain(
     count=len(facts.claims()),
     shown=len(several),
 )
-with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
+with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="library_row"):
     search("facts", "find")
     only("facts", "verdict", {one: f"{t(f'facts.sign.{one}')} {t(f'facts.verdict.{one}')}" for one in facts.VERDICTS})
 if several:

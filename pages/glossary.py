@@ -78,7 +78,7 @@ chapter.explain(
     count=len(every),
     shown=len(several),
 )
-with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="library_row"):
+with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="library_row"):
     search("glossary", "word")
     only("glossary", "topic", {one: t(f"glossary.topic.{one}") for one in glossary.TOPICS})
 if several:

@@ -13,7 +13,6 @@ from pages.kit.chapter import percent  # noqa: E402
 from pages.kit.code import source  # noqa: E402
 from pages.kit.controls import control  # noqa: E402
 from pages.kit.figures import common, heads  # noqa: E402
-from pages.kit.figures.department import equals_tex  # noqa: E402
 from pages.kit.words import t  # noqa: E402
 
 MODEL, ENGINE, TRACE = "model/deepseek_v3.py", "model/engine.py", "model/trace.py"
@@ -82,7 +81,7 @@ chapter.explain(
         "content": float(row.content[best]),
         "position": float(row.position[best]),
         "total": float(row.total[best]),
-        "sum": equals_tex((float(row.content[best]), float(row.position[best])), float(row.total[best])),
+        "sum": chapter.equals_tex((float(row.content[best]), float(row.position[best])), float(row.total[best])),
         "power": float(powers[best]),
         "powers": float(powers.sum()),
         "weight": float(row.weights[best]),

@@ -42,7 +42,7 @@ def teaching(seat: classroom.Seat) -> None:
     with left:
         st.subheader(t("together.code.title"), anchor=False)
         st.html(f'<p class="class-code">{seat.code}</p>')
-        st.markdown(t("together.code.what"))
+        st.markdown(t("together.code.what", wing=t("nav.class"), page=t("nav.together")))
         st.code(link, language=None, wrap_lines=True)
         view = classroom.look()
         with st.container(horizontal=True, gap="small"):

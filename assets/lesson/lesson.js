@@ -151,6 +151,7 @@ class Light {
       }
     }
     if (!found || performance.now() > this.until) return;
+    if (document.activeElement?.closest?.("[data-testid=stPopoverBody]")) return; // who writes a question is not taken away from it
     const verdict = this.verdict && this.find(this.verdict);
     if (verdict ? this.reach(verdict, true) : this.reach(found)) this.still += 1;
     else this.still = 0;
@@ -348,7 +349,7 @@ class Contents {
     const table = el("table", {},
       el("caption", { text: said.caption }),
       el("thead", {}, el("tr", {}, el("th", { scope: "col", text: said.stop }),
-        ...data.versions.map((one, i) => el("th", { scope: "col", "aria-label": one.minutes, text: data.totals[i] })))),
+        ...data.versions.map((one, i) => el("th", { scope: "col", "aria-label": one.minutes, text: `${data.totals[i]} ${said.unit}` })))),
       el("tbody", {}, ...data.stops.map((stop) => el("tr", stop.here ? { class: "here" } : {},
         el("th", { scope: "row" }, stop.title, el("small", { text: stop.here ? `${stop.page} · ${said.here}` : stop.page })), ...stop.in.map(cell)))),
       el("tfoot", {}, el("tr", {}, el("th", { scope: "row", text: said.total }), ...data.totals.map((minutes) => el("td", { text: `${minutes} ${said.unit}` })))));

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, reduce
 from typing import TYPE_CHECKING, Any, Literal
@@ -304,6 +304,19 @@ def tex_number(value: float, digits: int = 3) -> str:
     text = f"{value:,d}" if isinstance(value, int) else f"{value:,.{digits}f}"
     text = text.replace(",", "{,}" if len(text.split(".")[0].lstrip("-")) > len("9,999") else "")
     return f"({text})" if text.startswith("-") else text
+
+
+def equals(parts: Iterable[float], whole: float, digits: int = 3) -> str:
+    """The sign between a sum and what it makes: the digits that are printed need not add up, each number being rounded
+    by itself."""
+    off = sum(round(part, digits) for part in parts) - round(whole, digits)
+    return "≈" if round(off, digits) else "="
+
+
+def equals_tex(parts: Iterable[float], whole: float) -> str:
+    """The same in an equation, with what it makes."""
+    sign = {"=": "=", "≈": r"\approx"}[equals(parts, whole)]
+    return f"{sign} {tex_number(whole).strip('()')}"
 
 
 def tex_text(text: str) -> str:

@@ -394,8 +394,8 @@ def _told(place: Seat, view: View, how: str) -> str:
     HTML."""
     board = view.board
     parts = [t("together.bar.code", code=place.code), t("together.bar.here", count=view.here)]
-    if place.teaches and board.questions:
-        parts.append(t("together.bar.asked", count=len(board.questions)))
+    if place.teaches and (waiting := sum(one.id != board.lit for one in board.questions)):
+        parts.append(t("together.bar.asked", count=waiting))
     line = "".join(f"<span>{html.escape(part)}</span>" for part in parts)
     said = html.escape(t(f"together.bar.{how}", page=page_name(board.page)))
     told = f'<div class="class-text"><p>{line}</p><p class="{how}" role="status">{said}</p></div>'

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
-from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState, get_script_run_ctx
 
 from pages.kit import words
 
@@ -327,7 +327,8 @@ def show(widget: str, value: Any) -> None:
     """What a widget is to show. Nothing is sent where it shows that already: a value that comes back to the browser
     late would undo what was clicked meanwhile. To Streamlit the widget of the same key on the next page is another
     one, which has to be told too, although the session still holds what the one before showed."""
-    page, told = ThreadState.get().active_script_hash, st.session_state.setdefault("told", {})
+    run = get_script_run_ctx(suppress_warning=True)
+    page, told = ThreadState.get().active_script_hash if run else "", st.session_state.setdefault("told", {})
     if told.get(widget) != page or widget not in st.session_state or st.session_state[widget] != value:
         st.session_state[widget] = value
         told[widget] = page

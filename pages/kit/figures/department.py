@@ -14,7 +14,7 @@ from model import Interventions, Trace
 from model.deepseek_v3 import choose
 from pages.kit import plates, state
 from pages.kit.building import letter
-from pages.kit.chapter import Visit, number, percent, sentences, tex_number
+from pages.kit.chapter import Visit, equals, number, percent, sentences
 from pages.kit.figures import common
 from pages.kit.words import t
 
@@ -25,7 +25,6 @@ ELSEWHERE = ("silence_heads", "close_records")  # what the heads and the triage 
 OFFERED = tuple(change for change in state.CHANGES if change not in ELSEWHERE)
 OF_A_ROOM = ("dismiss", "force")
 K = "num_experts_per_tok"
-EQUALS = {"=": "=", "≈": r"\approx"}  # as an equation has them
 
 
 # -- the receptionist --------------------------------------------------------------------------------------------------
@@ -111,19 +110,6 @@ def unboarded(visit: Visit, real: Desk) -> Unboarded:
         int(both.sum()),
         called.numel(),
     )
-
-
-def equals(parts: Iterable[float], whole: float, digits: int = 3) -> str:
-    """The sign between a sum and what it makes: the digits that are printed need not add up, each number being rounded
-    by itself."""
-    printed = sum(round(part, digits) for part in parts) - round(whole, digits)
-    return "≈" if round(printed, digits) else "="
-
-
-def equals_tex(parts: Iterable[float], whole: float) -> str:
-    """The same in an equation, with what it makes."""
-    parts = tuple(parts)
-    return f"{EQUALS[equals(parts, whole)]} {tex_number(whole).strip('()')}"
 
 
 def listed(items: Iterable[object]) -> str:

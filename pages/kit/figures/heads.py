@@ -9,9 +9,8 @@ from torch import Tensor
 
 from model import Trace
 from pages.kit import plates
-from pages.kit.chapter import Visit, number, percent, sentences
+from pages.kit.chapter import Visit, equals, number, percent, sentences
 from pages.kit.figures import common
-from pages.kit.figures.department import equals
 from pages.kit.words import t
 
 PLACES = ("itself", "before", "door", "elsewhere")

@@ -11,8 +11,8 @@ import numpy as np
 from model.labs import queues as lab
 from model.labs._spread import Spread, apart, spread
 from pages.kit import plates, state
-from pages.kit.chapter import between, number, percent
-from pages.kit.figures.department import equals, subject
+from pages.kit.chapter import between, equals, number, percent
+from pages.kit.figures.department import subject
 from pages.kit.words import t
 
 Points = Sequence[dict[str, Any]]  # of one run

@@ -10,9 +10,9 @@ import numpy as np
 from model.labs import tasks as lab
 from model.labs._spread import one_sign, same_sign, spread
 from pages.kit import plates
-from pages.kit.chapter import number, percent
+from pages.kit.chapter import equals_tex, number, percent
 from pages.kit.figures.choice import between
-from pages.kit.figures.department import equals_tex, subject
+from pages.kit.figures.department import subject
 from pages.kit.figures.queues import Points, steps
 from pages.kit.words import t
 
