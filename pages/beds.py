@@ -148,8 +148,8 @@ if file := live.record(experiment):
         code=[source(LAB, "run"), source(LAB, "measure"), source(LAB, "rounded"), source(STORAGE, "round_layer"),
               source("model/train.py", "take_step")],
         tex={"kind": rounding.name(worst), "step": f"{before[0][-1]['step']:,}", "seeds": len(before),
-             **{name: number(loss, rounding.DIGITS)  # as many as the difference has
-                for name, loss in {"rounded": after, "plain": rest, "cost": after - rest}.items()}},
+             "rounded": chapter.tex_number(after, rounding.DIGITS), "plain": chapter.tex_number(rest, rounding.DIGITS),
+             "cost": chapter.equals_tex((after, -rest), after - rest, rounding.DIGITS)},
         floors=small.num_moe_layers, rooms=small.n_routed_experts, k=small.num_experts_per_tok,
         steps=f"{experiment.recorded.steps:,}", seeds=len(before), now=f"{trial.steps:,}",
     )  # fmt: skip

@@ -31,7 +31,13 @@ names = {"moe": moe.row.name, "dense": dense.row.name}
 
 # -- what there is, and what it must do
 
-known = chapter.guessed(visit, "choice.guess")  # before that the equation would say it
+weights, cache, needed = (value / figures.GIGA for value in (moe.weights, moe.cache, moe.needed))
+made = {  # all conversations' cache as it can be worked out from what is printed
+    "weights": weights, "needed": chapter.equals_tex((weights, need.served * round(cache, figures.PRINTED)), needed),
+}  # fmt: skip
+if not chapter.guessed(visit, "choice.guess"):  # the equation would say it
+    unknown = t("choice.guess.unknown")
+    made = {"weights": unknown, "needed": f"= {{{unknown}}}"}
 chapter.explain(
     "choice.needs",
     code=[source(MODEL, "Need"), source(MODEL, "judge"), source(COSTS, "figures")],
@@ -39,11 +45,10 @@ chapter.explain(
         "cards": need.cards,
         "card": int(need.card_bytes / figures.GIGA),
         "memory": int(need.memory / figures.GIGA),
-        "weights": moe.weights / figures.GIGA if known else t("choice.guess.unknown"),
         "served": need.served,
-        "cache": number(moe.cache / figures.GIGA, figures.CACHE_DIGITS),
-        "needed": moe.needed / figures.GIGA if known else t("choice.guess.unknown"),
+        "cache": cache,
         "name": chapter.tex_text(moe.row.name),
+        **made,
     },
     memory=figures.gigabytes(need.memory),
 )

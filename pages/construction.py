@@ -37,6 +37,9 @@ chapter.explain(
          "cards": one.cards, "seats": construction.seats(v3, one),
          "routed": held.routed / GB, "shared": held.shared / GB, "attention": held.attention / GB,
          "rest": held.rest / GB, "total": held.total / GB,
+         "sum": chapter.equals_tex(
+             (part / GB for part in (held.routed, held.shared, held.attention, held.rest)), held.total / GB
+         ),
          "left": (construction.CARD - held.total) / GB, "card": f"{construction.CARD / GB:.0f}"},
     rooms=v3.n_routed_experts, floors=v3.num_moe_layers, seats=construction.seats(v3, one), cards=one.cards,
     weights=number(held.total / GB, digits=1), tensor=one.tensor_parallel,

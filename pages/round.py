@@ -64,7 +64,8 @@ chapter.explain(
     "round.added",
     code=[source(ENGINE, "Engine.shared_output"), source(ENGINE, "Engine.readout")],
     tex={
-        "answer": tex_text(figures.answer(visit)), "embedding": worth.embedding, "logit": worth.logit, **worth.parts,
+        "answer": tex_text(figures.answer(visit)), "embedding": worth.embedding, **worth.parts,
+        "sum": chapter.equals_tex((worth.embedding, *worth.parts.values()), worth.logit),
     },
     token=visit.name(), answer=figures.answer(visit), embedding=number(worth.embedding, digits=2),
     logit=number(worth.logit, digits=2), **{part: number(value, digits=2) for part, value in worth.parts.items()},

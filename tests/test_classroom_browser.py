@@ -179,6 +179,8 @@ def test_a_lesson_from_its_code_to_its_end(server, screen):
     bar_says(teacher, "asked", count=1)
     press(teacher, "together.questions.open")
     press(teacher, "together.questions.light")
+    waiting = say("en", "together.bar.asked", count=1)
+    expect(teacher.locator(".st-key-class_bar").get_by_text(waiting)).to_have_count(0, timeout=PATIENCE)
     for page in (student, teacher):
         expect(page.locator(".class-lit blockquote")).to_have_text("Why <b>58</b>?", timeout=PATIENCE)
     for page in (student, teacher):
@@ -265,7 +267,9 @@ def test_a_lesson_on_a_projector_and_on_a_students_phone(server, screen):
     teacher.keyboard.press("PageDown")
     lesson = teacher.locator(".st-key-lesson .bar")
     expect(lesson.locator(".time")).to_have_text(say("en", "lesson.bar.waits"), timeout=PATIENCE)
+    expect(teacher.locator(".hospital-away")).to_have_text(say("en", "away"), timeout=PATIENCE)
     teacher.context.set_offline(False)
+    expect(teacher.locator(".hospital-away")).to_be_empty(timeout=PATIENCE)
     projected("postal")
     title(student, "postal", "zh")
     expect(lesson.locator(".time")).not_to_have_text(say("en", "lesson.bar.waits"))

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import load
 import pytest
 import screens
 from playwright.sync_api import Page, expect
@@ -171,6 +172,22 @@ def test_from_a_sentence_to_another_prediction(house):
     change(page, "dismiss").click()
     until_link(page, change=None)
     expect(plates(page, "department.touch")).to_have_count(0)
+
+
+def test_a_server_that_is_gone_is_told_in_the_visitors_language(browser):
+    with load.server() as (url, process):
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        page.goto(f"{url}/triage?lang=zh")
+        title(page, "triage", "zh")
+        settle(page)
+        process.kill()
+        line = page.locator(".hospital-away")
+        expect(line).to_have_text(words.say("zh", "away"), timeout=PATIENCE)
+        expect(line).to_be_in_viewport()
+        page.wait_for_timeout(8000)  # Streamlit's own box comes with its third try, and is shut
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert violations(page) == []
+        page.close()
 
 
 # -- by keyboard alone -------------------------------------------------------------------------------------------------

@@ -65,6 +65,28 @@ function sameSky() {
   tell();
 }
 
+// Without the network nothing that is pressed is heard. Streamlit says so in English, over the whole page and to whoever
+// started it; here it is one line in the language of the page, which goes away with what it speaks of.
+function saysWhenAway() {
+  const app = document.querySelector("[data-testid=stApp]");
+  if (!app) return;
+  const line = document.body.appendChild(document.createElement("p"));
+  line.className = "hospital-away";
+  line.setAttribute("role", "status");
+  let waits = null;
+  const tell = () => {
+    clearInterval(waits);
+    if (navigator.onLine && app.dataset.testConnectionState === "CONNECTED") line.textContent = "";
+    else waits = setInterval(() => { // a moment is nothing to speak of
+      line.textContent = window.hospitalAway;
+      const box = [...document.querySelectorAll("[role=dialog]")].find((one) => one.querySelector("h2")?.textContent === "Connection error");
+      box?.querySelector("[aria-label=Close]")?.click();
+    }, REST);
+  };
+  new MutationObserver(tell).observe(app, { attributeFilter: ["data-test-connection-state"] });
+  for (const what of ["online", "offline"]) addEventListener(what, tell);
+}
+
 // On a phone the menu lies over the page; whoever has chosen one from it wants to see that.
 function menuMakesWay() {
   document.addEventListener("click", (event) => {
@@ -79,6 +101,7 @@ export default function ({ data: sent, setTriggerValue }) {
   document.documentElement.toggleAttribute("data-projector", data.projector);
   const skip = document.querySelector("[data-testid=stSkipToContent]")?.firstChild; // Streamlit says it in English only
   if (skip) skip.nodeValue = data.skip;
+  window.hospitalAway = data.away;
   for (const module of data.modules) import(new URL(module, document.baseURI).href).catch(() => {});
   const parts = "[data-testid=stSidebarNav] :is(ul, li)";
   const tidy = () => {
@@ -95,6 +118,7 @@ export default function ({ data: sent, setTriggerValue }) {
     intoPopovers();
     menuMakesWay();
     sameSky();
+    saysWhenAway();
   }
   tidy();
   try {

@@ -151,7 +151,10 @@ class Light {
       }
     }
     if (!found || performance.now() > this.until) return;
-    if (document.activeElement?.closest?.("[data-testid=stPopoverBody]")) return; // who writes a question is not taken away from it
+    if (document.activeElement?.closest?.("[data-testid=stPopoverBody]")) { // who writes a question is not taken away from it
+      this.until = performance.now() + PATIENCE;
+      return;
+    }
     const verdict = this.verdict && this.find(this.verdict);
     if (verdict ? this.reach(verdict, true) : this.reach(found)) this.still += 1;
     else this.still = 0;

@@ -775,7 +775,10 @@ class Lines extends Drawn {
     c.textAlign = "center";
     const every = Math.max(1, Math.ceil(n / ((right - left) / 46))), wide = (text) => c.measureText(text).width;
     const step = (every * (right - left)) / Math.max(n - 1, 1) - 6;
-    const mark = (i) => (axis.labels?.[i] ? within(c, axis.labels[i], step) : String(i + (axis.offset ?? 0)));
+    const mark = (i) => {
+      const label = axis.labels?.[i] ?? String(i + (axis.offset ?? 0));
+      return /^[−+]?[\d.,]+\D{0,3}$/.test(label) ? label : within(c, label, step); // of a number nothing may be missing
+    };
     for (let i = 0; i < n; i += every) {
       let text = mark(i);
       if (!i && /^[\d.,]+\D{0,3}$/.test(text)) { // the first number says what is counted, where there is room for it

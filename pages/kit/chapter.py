@@ -313,10 +313,10 @@ def equals(parts: Iterable[float], whole: float, digits: int = 3) -> str:
     return "≈" if round(off, digits) else "="
 
 
-def equals_tex(parts: Iterable[float], whole: float) -> str:
+def equals_tex(parts: Iterable[float], whole: float, digits: int = 3) -> str:
     """The same in an equation, with what it makes."""
-    sign = {"=": "=", "≈": r"\approx"}[equals(parts, whole)]
-    return f"{sign} {tex_number(whole).strip('()')}"
+    sign = {"=": "=", "≈": r"\approx"}[equals(parts, whole, digits)]
+    return f"{sign} {tex_number(whole, digits).strip('()')}"
 
 
 def tex_text(text: str) -> str:

@@ -41,6 +41,7 @@ def control(
         label, *offered, key=key, disabled=disabled or state.locked(name),
         on_change=_heard, args=(key, name, read, tell), **more,
     )  # fmt: skip
+    state.shown(key)
 
 
 def _heard(key: str, name: str, read: Callable[[Any], Any] | None, tell: Callable[[str, Any], None]) -> None:

@@ -130,6 +130,7 @@ def run() -> None:
             data=plates.packed({
                 "lang": t("language.html"),
                 "skip": t("skip"),
+                "away": t("away"),
                 "modules": [plates.address(drawing)],
                 "projector": bool(state.get("projector")),
                 "seat": st.session_state.get("class.kept"),

@@ -327,11 +327,20 @@ def show(widget: str, value: Any) -> None:
     """What a widget is to show. Nothing is sent where it shows that already: a value that comes back to the browser
     late would undo what was clicked meanwhile. To Streamlit the widget of the same key on the next page is another
     one, which has to be told too, although the session still holds what the one before showed."""
-    run = get_script_run_ctx(suppress_warning=True)
-    page, told = ThreadState.get().active_script_hash if run else "", st.session_state.setdefault("told", {})
-    if told.get(widget) != page or widget not in st.session_state or st.session_state[widget] != value:
+    before = st.session_state.get("shown.on", {}).get(widget)
+    if before != _part() or widget not in st.session_state or st.session_state[widget] != value:
         st.session_state[widget] = value
-        told[widget] = page
+
+
+def shown(widget: str) -> None:
+    """It stands, and what it was to show has reached it: a run may be cut short before that."""
+    st.session_state.setdefault("shown.on", {})[widget] = _part()
+
+
+def _part() -> str:
+    """What Streamlit tells the widgets of one page from those of another by; what surrounds the pages is one part of
+    its own. Streamlit keeps that to itself: see its `compute_and_register_element_id`."""
+    return ThreadState.get().active_script_hash if get_script_run_ctx(suppress_warning=True) else ""
 
 
 def left() -> dict[str, Any]:

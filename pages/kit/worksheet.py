@@ -1,7 +1,7 @@
 """The worksheet: one sentence's exercises as a page to print, with nothing in it that a browser must fetch or run.
 
 `document` is a pure function from a visit to HTML; the exercises are made in exercises.py, with what sheet.py has; the
-paper is in paper.py.
+HTML around them is in paper.py.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ def buttons(desk: Desk, written: Written, unfinished: bool) -> None:
     with st.container(horizontal=True, gap="small", key="writing_buttons"):
         if unfinished:
             st.button(t("discharge.stop"), on_click=_stop, type="primary", icon=":material/stop:", key="discharge_stop")
-            st.empty(), st.empty()  # in the places of those that stood there: a browser keeps them until all is written
+            st.empty()  # in the places of two that stood there: a browser keeps them until all is written
+            st.empty()
             return
         done = written.ended or count >= desk.room
         st.button(

@@ -16,7 +16,7 @@ from pages.kit.figures import facts
 from pages.kit.words import t
 
 GIGA = 1e9
-CACHE_DIGITS = 6  # of the GB of one conversation: times all of them it still adds up
+PRINTED = 3  # digits of a number in an equation
 TERA = 1e12
 MILLI = 1e-3
 DIGITS = ((10.0, 0), (1.0, 1), (0.1, 2), (0.0, 3))  # from which size on a number has so many digits after the point

@@ -269,8 +269,9 @@ def rounded(within: float) -> int:
     return EXACT if not within else max(0, round(-math.log10(2 * within)))
 
 
-def published(row: Row, told: bool = True) -> plates.Plate:
-    """What others say of it, and what the formulas say. `told`: as in the register."""
+def published(row: Row, told: bool) -> plates.Plate:
+    """What others say of it, and what the formulas say. `told`: whether what answers the page's question may stand
+    there, if it is one of those that are asked about."""
     lines, asked = [], t("hospitals.most.unknown")
     for figure in row.published:
         unit = 1 if figure.what in ("kv_kilobytes", "training_gflops") else BILLION
@@ -310,7 +311,7 @@ def street_tex(told: bool) -> dict[str, str]:
 
 
 def register_tex(row: Row, now: Settings, told: bool) -> dict[str, str | int]:
-    """Cache, arithmetic and cards of one. `told`: as in the register."""
+    """Cache, arithmetic and cards of one. `told`: as for what is published of it."""
     a, f = row.architecture, now.figures(row.architecture)
     waits = _asked(row) and not told
     window = a.sliding_window if a.sliding_window is not None else now.context

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model import ModelConfig, Trace
 from pages.kit import plates, service
-from pages.kit.chapter import Visit, number, percent, sentences
+from pages.kit.chapter import Visit, equals, number, percent, sentences
 from pages.kit.figures import common, discharge
 from pages.kit.figures.common import once
 from pages.kit.words import t
@@ -298,6 +298,7 @@ def pushes(visit: Visit, found: Worth, each: dict[str, Tensor]) -> plates.Plate:
     """The running totals of what each part is worth to the final answer, floor by floor."""
     words = {part: number(value, digits=2) for part, value in found.parts.items()}
     words |= {"embedding": number(found.embedding, digits=2), "logit": number(found.logit, digits=2),
+              "equals": equals((found.embedding, *found.parts.values()), found.logit, digits=2),
               "answer": answer(visit)}  # fmt: skip
     return plates.lines(
         "pushes",
