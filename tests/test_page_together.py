@@ -188,6 +188,19 @@ def test_the_teachers_link_teaches_in_another_browser_too():
     assert title(first) == say("en", "heads.title") and first.session_state["setting.floor"] == 4, "two screens of one teacher"
 
 
+def test_on_another_screen_of_the_teachers_the_lesson_goes_on():
+    first = teacher()
+    pupil = student(first)
+    go(first, "pages/department.py", lesson=20, stop="eight")
+    at = together(**{"class": seat(first).code, "teach": seat(first).secret})
+    at = press(at, say("en", "together.go", page=say("en", "nav.department")))
+    kinds = [screens.sent(one)["kind"] for one in at.get("bidi_component") if one.proto.component_name == "lesson"]
+    assert fine(at) and title(at) == say("en", "department.title") and kinds == ["bar"]
+    assert {name: at.session_state[f"setting.{name}"] for name in ("lesson", "stop")} == {"lesson": 20, "stop": "eight"}
+    pupil = again(pupil)
+    assert light(pupil)["stop"] == "eight" and "setting.lesson" not in pupil.session_state
+
+
 def test_after_a_reload_the_tab_comes_back():
     first = teacher()
     kept = first.session_state["class.kept"]

@@ -201,14 +201,14 @@ def _stand_up(why: ClassError | None = None) -> None:
 
 def _mine(place: Seat, page: str | None = None) -> Shown:
     """What this screen shows, as far as it is followed; on `page`, where it is about to be. A teacher's sentence is
-    named even where none was typed: the one that stands there before is another in every language. So is the stop of a
-    lesson, on its page."""
+    named even where none was typed: the one that stands there before is another in every language. So are a lesson and
+    its stop, on the stop's page."""
     page = page or place.page
     values = {one: state.get(one) for one in state.TABLE if one not in OWN}
     if place.teaches:
         values["sentence"] = ask.current()
         if (at := lesson.here()) and at[0].stops[at[1]].page == page:
-            values["stop"] = at[0].stops[at[1]].key
+            values |= {"lesson": at[0].minutes, "stop": at[0].stops[at[1]].key}
     return page, state.to_link(values)
 
 
@@ -302,8 +302,11 @@ def catch_up() -> None:
 
 
 def go() -> None:
-    """To where the class is, with all that it looks at. For another screen of the teacher's."""
+    """To where the class is, with all that it looks at, and on in its lesson. For another screen of the teacher's."""
     if (place := seat()) and (view := look()):
+        shown = state.from_link(view.board.link)
+        for one in {"lesson", "stop"} & set(shown):
+            state.place(one, shown[one])
         _take(place, view.board, True)
 
 
