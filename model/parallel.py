@@ -57,7 +57,7 @@ LOOK = 0.2  # seconds between two looks at the passes that are done
 ROUNDS = 5  # passes that are timed
 LEAST = 3  # of them, however long they take
 WARM = 1  # passes before them, which are not
-TOLERANCE = 1e-5  # of a logit, between one process and several
+TOLERANCE = 1e-5  # of the largest logit, between one process and several: float32 rounding, which differs from CPU to CPU
 COUNT_BYTES = 8  # of each number of tokens to expect, an int64
 _IMPORTED_BYTES, _PASS_BYTES = 146 * 2**20, 96 * 2**20  # measured: up to 110 MB with 240 tokens, and less with fewer
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -431,6 +431,11 @@ class Run:
 def largest_gap(a: Run, b: Run) -> float:
     """Largest difference of any logit of two runs over the same sentences."""
     return max(float((x - y).abs().max()) for x, y in zip(a.logits, b.logits, strict=True))
+
+
+def near(a: Run, b: Run) -> bool:
+    """Whether no logit of two runs over the same sentences is further off than rounding explains (`TOLERANCE`)."""
+    return largest_gap(a, b) <= TOLERANCE * max(float(logits.abs().max()) for logits in a.logits)
 
 
 def other_calls(a: Run, b: Run) -> int:

@@ -154,8 +154,8 @@ def test_the_boards_wiped(look, token, place):
     ((0.741, -0.061), 0.680, "="), ((0.8761, 0.8452), 1.7213, "="), ((0.13149, 3.85049), 3.98198, "≈"), ((0.5,), 0.5, "="),
 ])  # fmt: skip
 def test_what_does_not_add_up_as_printed_is_not_said_to_be_equal(parts, whole, sign):
-    assert department.equals(parts, whole) == sign
-    assert department.equals_tex(iter(parts), whole) == f"{'=' if sign == '=' else chr(92) + 'approx'} {whole:.3f}"
+    assert chapter.equals(parts, whole) == sign
+    assert chapter.equals_tex(iter(parts), whole) == f"{'=' if sign == '=' else chr(92) + 'approx'} {whole:.3f}"
 
 
 def test_the_boards_matter_in_the_shipped_hospital(hospital_folder):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_the_hospital_in_two_and_in_four(hospital_folder):
     ids = [some_ids(ModelConfig.preset("hospital"), n, n) for n in (6, 4)]
     one, two, four = parallel.run(ids, [1, 2, 4], hospital_folder, rounds=1)
     for run in (two, four):
-        assert parallel.largest_gap(run, one) < 1e-5 and parallel.other_calls(run, one) == 0
+        assert parallel.near(run, one) and parallel.other_calls(run, one) == 0
     held = [run.parts[0].weights for run in (one, two, four)]
     c = ModelConfig.from_json(hospital_folder / "config.json")
     expert = 3 * c.hidden_size * c.moe_intermediate_size * 4
@@ -119,6 +120,9 @@ def test_a_gap_and_another_choice_would_be_seen(runs):
     chosen[0, 0, 0] = (set(range(SMALL.n_routed_experts)) - set(chosen[0, 0].tolist())).pop()
     other = parallel.Run(2, one.tokens, 0.0, 0.0, 0.0, one.parts, logits, (chosen, *one.chosen[1:]))
     assert parallel.largest_gap(one, other) == pytest.approx(0.25) and parallel.other_calls(one, other) == 1
+    assert parallel.near(one, one) and not parallel.near(one, other)
+    little = replace(one, logits=(one.logits[0] + 2 * parallel.TOLERANCE * max(float(x.abs().max()) for x in one.logits), *one.logits[1:]))
+    assert not parallel.near(one, little)
 
 
 # -- what is counted is what was sent -----------------------------------------------------------------------------------
