@@ -62,7 +62,7 @@ def teaching(seat: classroom.Seat) -> None:
             st.markdown(t("together.own.what"))
             st.code(f"{link}&teach={seat.secret}", language=None, wrap_lines=True)
     with right:
-        if drawn := qr.code(link):
+        if not teacher.alone(address) and (drawn := qr.code(link)):  # one that leads nowhere is not projected
             qr.mount(drawn, link, t("together.code.qr"), key="class_qr", sign=seat.code)
     st.subheader(t("together.questions.title"), anchor=False)
     classroom.questions("page")

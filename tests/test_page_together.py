@@ -283,9 +283,15 @@ def test_the_address_for_the_class_is_asked_for_once(monkeypatch):
     """On the page, and in the dialog of the QR sign above it."""
     from pages.kit import teacher as link
 
-    monkeypatch.setattr(link, "alone", lambda address: True)
+    monkeypatch.setattr(link, "alone", lambda address: "192.0.2" not in address)
+
+    def signs(at: AppTest) -> int:
+        return sum(one.proto.component_name == "qr" for one in at.get("bidi_component"))
+
     at = teacher()
+    assert signs(at) == 0, "a code that leads nowhere"
     at = at.text_input(key="teacher.address.class").set_value("192.0.2.7:8501").run()
+    assert signs(at) == 1
     at = at.button(key="teacher_open").click().run()
     assert fine(at)
     assert [at.text_input(key=f"teacher.address.{where}").value for where in ("class", "link")] == ["192.0.2.7:8501"] * 2
